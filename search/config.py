@@ -1,0 +1,201 @@
+"""The experiment's YAML: read, checked, and every path in it resolved."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveInt,
+    ValidationInfo,
+    model_validator,
+)
+
+from search.document import read_document, validate_document
+from search.params import Config, Share
+from search.space import Space
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder", Path.cwd())
+    return Path(folder, path.expanduser()).resolve()
+
+
+Location = Annotated[Path, AfterValidator(_resolve)]
+Treatment = Literal["drop", "error", "keep"]
+
+
+class FolderSource(Config):
+    """A folder of class folders, with or without split folders above them."""
+
+    folder: Location
+    name: str | None = Field(None, description="of this source; the folder's name if absent")
+
+
+class TableSource(Config):
+    """A CSV or Parquet table with a row an image."""
+
+    table: Location
+    images: list[Location] = Field(min_length=1, description="folders to look for the images in")
+    columns: dict[str, str | None] = Field(
+        description="ours: theirs; image and label are needed, null leaves one out"
+    )
+    name: str | None = Field(None, description="of this source; the table's folder if absent")
+
+    @model_validator(mode="after")
+    def _needed(self) -> Self:
+        missing = [name for name in ("image", "label") if not self.columns.get(name)]
+        if missing:
+            raise ValueError(f"columns must name the table's column for {' and '.join(missing)}")
+        return self
+
+
+class DatasetConfig(Config):
+    """Which images, and what their labels mean."""
+
+    sources: list[FolderSource | TableSource] = Field(min_length=1)
+    classes: dict[str, list[str] | Literal["*"]] | None = Field(
+        None, description='class: raw labels, "*" takes the rest; absent: one class per raw label'
+    )
+    positive: str | None = Field(None, description="the class that must not be missed")
+
+    @model_validator(mode="after")
+    def _positive_is_a_class(self) -> Self:
+        if self.classes is not None and self.positive not in (None, *self.classes):
+            raise ValueError(f"positive {self.positive!r} is none of {', '.join(self.classes)}")
+        return self
+
+
+class AuditConfig(Config):
+    """What to do about each kind of finding: drop the images, stop with an error, or keep them."""
+
+    damaged: Treatment = Field("drop", description="zero-byte, unreadable or truncated files")
+    tiny: Treatment = "keep"
+    non_rgb: Treatment = "keep"
+    duplicates: Treatment = Field("drop", description="same file or pixels; one copy stays")
+    near_duplicates: Treatment = Field("keep", description="kept ones share a group of the splits")
+    label_conflicts: Treatment = Field(
+        "error", description="one image under two labels; drop keeps one where the class agrees"
+    )
+    leaks: Treatment = Field(
+        "error", description="across a given split; drop takes the training side's images out"
+    )
+    missing_metadata: Treatment = "keep"
+    min_side: PositiveInt = Field(32, description="pixels; smaller images are tiny")
+    near_distance: int = Field(
+        12, ge=0, le=64, description="bits of 256 that two near-duplicates' hashes may differ in"
+    )
+
+
+class SplitsConfig(Config):
+    """How images are divided: sealed test, calibration slice, folds."""
+
+    given: bool = Field(False, description="use the data's own split column for the test")
+    test: float = Field(0.2, ge=0, lt=1, description="share sealed away until evaluation")
+    calibration: float = Field(0.15, ge=0, lt=1, description="share held back from the search")
+    folds: PositiveInt = Field(4, description="1 means one holdout")
+    holdout: float = Field(0.2, gt=0, lt=1, description="share of the rest, where folds is 1")
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        if self.test + self.calibration >= 0.9:
+            raise ValueError(f"test + calibration is {self.test + self.calibration:g}, keep < 0.9")
+        return self
+
+
+class WeightsConfig(Config):
+    """Where pretrained weights come from, and which backbones may be asked for."""
+
+    folder: Location | None = Field(None, description="of <timm name>.safetensors files")
+    allow: list[str] = Field(default=[], description="timm names beyond the built-in list")
+
+
+class PolicyConfig(Config):
+    """What the operating point must do: reach a sensitivity, or cost the least."""
+
+    sensitivity: Share | None = Field(None, description="at least this; then most specificity")
+    cost_ratio: float | None = Field(
+        None, gt=0, description="cost of a miss in false alarms; then least cost"
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.sensitivity is None) == (self.cost_ratio is None):
+            raise ValueError("say exactly one of sensitivity and cost_ratio")
+        return self
+
+
+class FidelityConfig(Config):
+    """How long trials train, and how ASHA thins them out."""
+
+    max_epochs: PositiveInt = Field(9, description="epochs of a trial that is never stopped")
+    grace: PositiveInt = Field(1, description="epochs before the first rung")
+    reduction: int = Field(3, ge=2, description="ASHA keeps one trial in this many at each rung")
+    patience: PositiveInt | None = Field(None, description="epochs without a gain before a stop")
+
+
+class PortfolioConfig(Config):
+    """The first trials: known-good fixed recipes."""
+
+    recipes: list[str] | Literal["all"] = Field("all", description="names in search/portfolio.yaml")
+    override: dict[str, Any] = Field(default={}, description="params set in every recipe")
+
+
+class BudgetConfig(Config):
+    """How much a study may spend."""
+
+    trials: PositiveInt = 12
+    keep_weights: PositiveInt = Field(5, description="trials whose weights stay on disk")
+
+
+class ResourcesConfig(Config):
+    """What one trial occupies."""
+
+    cpu: PositiveInt = 1
+    gpu: float = Field(0, ge=0, le=1)
+
+
+Objective = Literal["nll", "brier", "auroc", "auprc", "balanced_accuracy"]
+
+
+class ExperimentConfig(Config):
+    """One experiment: everything a study, its ensemble and its service are made from."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    seed: int = Field(0, ge=0, lt=2**31)
+    output: Location = Field(description="folder that receives study/ and bundle/")
+    cache: Location | None = Field(None, description="decoded images; <output>/cache if absent")
+    dataset: DatasetConfig
+    audit: AuditConfig = AuditConfig()
+    splits: SplitsConfig = SplitsConfig()
+    weights: WeightsConfig = WeightsConfig()
+    policy: PolicyConfig = PolicyConfig(sensitivity=0.95)
+    objective: Objective = "nll"
+    space: Space
+    portfolio: PortfolioConfig = PortfolioConfig()
+    fidelity: FidelityConfig = FidelityConfig()
+    budget: BudgetConfig = BudgetConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    ensemble: dict[str, Any] = Field(default={}, description="checked by ensemble/config.py")
+    serving: dict[str, Any] = Field(default={}, description="checked by serving/config.py")
+
+    @property
+    def study_folder(self) -> Path:
+        return self.output / "study"
+
+    @property
+    def bundle_folder(self) -> Path:
+        return self.output / "bundle"
+
+    @property
+    def cache_folder(self) -> Path:
+        return self.cache or self.output / "cache"
+
+
+def load_config(path: Path) -> ExperimentConfig:
+    """Read and check an experiment's YAML.
+
+    Raises:
+        ConfigError: naming the file, the line, the key and the rule it breaks.
+    """
+    return validate_document(ExperimentConfig, *read_document(path), path)

@@ -1,0 +1,60 @@
+"""Everything that can go wrong by a user's doing, as one tree.
+
+ConsiliumError
+├── ConfigError       the YAML: a key, a value, a path in it
+├── DatasetError      the images and tables it names
+│   ├── AuditError    findings that the audit policy does not let pass
+│   └── DamagedImageError  one image that cannot be decoded
+├── SplitError        the groups cannot be divided as asked
+├── CacheError        the decoded images cannot be stored
+├── TrainingError     a trial that cannot go on (NaN, no weights at hand)
+├── StudyError        a study folder that is not this experiment's, or newer
+├── BundleError       a bundle that is damaged, tampered with or newer
+└── ServingError      the endpoint cannot start or cannot be reached
+
+The command prints `str(error)` as one line and exits with 2.
+"""
+
+
+class ConsiliumError(Exception):
+    """A mistake its reader can mend: the rule, the value and the next step in one line."""
+
+
+class ConfigError(ConsiliumError):
+    """A key, a value or a path in the experiment's YAML."""
+
+
+class DatasetError(ConsiliumError):
+    """The images and tables that the config names."""
+
+
+class AuditError(DatasetError):
+    """Findings that the audit policy does not let pass."""
+
+
+class DamagedImageError(DatasetError):
+    """One image that cannot be decoded: no image at all, truncated, too large."""
+
+
+class SplitError(ConsiliumError):
+    """The groups cannot be divided as asked."""
+
+
+class CacheError(ConsiliumError):
+    """The decoded images cannot be stored."""
+
+
+class TrainingError(ConsiliumError):
+    """A trial that cannot start or go on."""
+
+
+class StudyError(ConsiliumError):
+    """A study folder that is not this experiment's, is damaged or is newer."""
+
+
+class BundleError(ConsiliumError):
+    """A bundle that is damaged, tampered with or newer."""
+
+
+class ServingError(ConsiliumError):
+    """The endpoint cannot start or cannot be reached."""
