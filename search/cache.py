@@ -1,0 +1,156 @@
+"""Decoded images as one uint8 memory map on each node, keyed by content, size and preprocessing."""
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from search.errors import CacheError, DamagedImageError
+from search.transforms import Preprocessing, decode, prepare
+
+FORMAT = 1
+SPARE = 64 * 2**20  # bytes left free on the disk beside the map
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """One complete map.
+
+    Attributes:
+        pixels: (n_contents, size, size, 3) uint8, memory-mapped read-only.
+        row_of: row by content digest; damaged contents have none.
+        damaged: problem by content digest.
+        folder: where the map lies.
+    """
+
+    pixels: NDArray[np.uint8]
+    row_of: Mapping[str, int]
+    damaged: Mapping[str, str]
+    folder: Path
+
+    def rows(self, digests: list[str]) -> NDArray[np.int64]:
+        """Rows of images by their content digests, (n_images,).
+
+        Raises:
+            CacheError: for a damaged image, or one that is not in this cache.
+        """
+        for digest in digests:
+            if digest not in self.row_of:
+                reason = self.damaged.get(digest, f"no image with content {digest[:12]} is cached")
+                raise CacheError(f"{reason}; drop it with audit.damaged: drop")
+        return np.array([self.row_of[digest] for digest in digests], np.int64)
+
+
+def cache_images(
+    paths: Mapping[str, Path],
+    preprocessing: Preprocessing,
+    folder: Path,
+    *,
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> ImageCache:
+    """Open the map of these images; decode and write it first where it is not there.
+
+    Two processes that ask at once build it once: the second waits at a file lock.
+
+    Args:
+        paths: a file for each content digest (SHA-256 of the file's bytes).
+        preprocessing: size, grayscale and colour constancy decide the pixels.
+        folder: holds all maps of this machine.
+        progress: called with (images done, images in all).
+
+    Raises:
+        CacheError: the disk is full or cannot be written.
+    """
+    pixels_of = preprocessing.model_dump(include={"size", "grayscale", "colour_constancy"})
+    key = _key(sorted(paths), pixels_of)
+    target = folder / key
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{key}.lock"):
+            if not target.exists():
+                _build(paths, preprocessing, target, threads, progress)
+    except OSError as error:
+        raise CacheError(
+            f"{folder}: the image cache cannot be written ({error.strerror or error}); "
+            "name another folder under cache"
+        ) from error
+    return open_cache(target)
+
+
+def open_cache(folder: Path) -> ImageCache:
+    """Open a complete map without copying it."""
+    index = json.loads((folder / "index.json").read_text())
+    pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+    return ImageCache(pixels, index["row_of"], index["damaged"], folder)
+
+
+def _key(digests: list[str], pixels_of: Mapping[str, object]) -> str:
+    text = json.dumps([FORMAT, pixels_of, digests], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _build(
+    paths: Mapping[str, Path],
+    preprocessing: Preprocessing,
+    target: Path,
+    threads: int,
+    progress: Progress | None,
+) -> None:
+    shape = (len(paths), preprocessing.size, preprocessing.size, 3)
+    _refuse_full_disk(target.parent, int(np.prod(shape)))
+    scratch = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    scratch.mkdir()
+    try:
+        pixels = np.lib.format.open_memmap(
+            scratch / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape
+        )
+        damaged = _fill(pixels, paths, preprocessing, threads, progress)
+        pixels.flush()
+        row_of = {digest: i for i, digest in enumerate(paths) if digest not in damaged}
+        (scratch / "index.json").write_text(json.dumps({"row_of": row_of, "damaged": damaged}))
+        scratch.replace(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _fill(
+    pixels: NDArray[np.uint8],
+    paths: Mapping[str, Path],
+    preprocessing: Preprocessing,
+    threads: int,
+    progress: Progress | None,
+) -> dict[str, str]:
+    """Decode every image into its row; the damaged ones are returned by digest."""
+    damaged: dict[str, str] = {}
+
+    def fill(item: tuple[int, tuple[str, Path]]) -> None:
+        row, (digest, path) = item
+        try:
+            pixels[row] = prepare(decode(path), preprocessing)
+        except DamagedImageError as error:
+            damaged[digest] = str(error)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for done, _ in enumerate(pool.map(fill, enumerate(paths.items())), start=1):
+            if progress is not None:
+                progress(done, len(paths))
+    return damaged
+
+
+def _refuse_full_disk(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed + SPARE:
+        raise CacheError(
+            f"{folder}: the image cache needs {needed / 2**20:.0f} MiB and {free / 2**20:.0f} MiB "
+            "are free; free some, or name another folder under cache"
+        )
