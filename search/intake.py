@@ -1,0 +1,102 @@
+"""From a config to the images a study may use: dataset, audit, splits, and the seal."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from search.atomic import write_json
+from search.audit import Audit, apply_policies, audit_dataset, link_groups
+from search.audit_page import write_audit_page
+from search.config import ExperimentConfig
+from search.dataset import Dataset, load_dataset
+from search.facts import gather_facts
+from search.records import StudyFolder, StudyHead, read_table, write_table
+from search.splits import TEST, make_splits, splits_hash
+
+LIBRARIES = ("ray", "optuna", "torch", "torchvision", "timm", "albumentations", "numpy", "pandas")
+Progress = Callable[[str, int, int], None]  # what, how many are done, of how many
+
+
+@dataclass(frozen=True)
+class AuditedData:
+    """A dataset with the facts of its files and what the audit found."""
+
+    dataset: Dataset
+    facts: pd.DataFrame
+    audit: Audit
+
+
+def audit_data(
+    config: ExperimentConfig, folder: Path, progress: Progress = lambda *_: None
+) -> AuditedData:
+    """Read every image, and write audit.json, audit.html and facts.parquet into a folder.
+
+    Facts of files that did not change since the last audit into this folder are taken over.
+    """
+    dataset = load_dataset(config.dataset)
+    stored = folder / "facts.parquet"
+    known = read_table(stored) if stored.exists() else None
+    paths = dataset.table["path"].tolist()
+    facts = gather_facts(
+        paths, known=known, progress=lambda done: progress("audit", done, len(set(paths)))
+    )
+    audit = audit_dataset(
+        dataset.table,
+        facts,
+        config.audit,
+        classes=dataset.classes,
+        given_split=config.splits.given,
+    )
+    write_table(stored, facts)
+    write_json(folder / "audit.json", audit.to_json())
+    write_audit_page(folder / "audit.html", audit, dataset.table, facts)
+    return AuditedData(dataset, facts, audit)
+
+
+def take_in(
+    config: ExperimentConfig, study: StudyFolder, progress: Progress = lambda *_: None
+) -> StudyHead:
+    """Audit the data, apply the policies, divide the images, and seal the test.
+
+    Returns:
+        the study's head, not yet written: study.json comes last, when all else is there.
+
+    Raises:
+        AuditError: findings that the policy does not let pass.
+        SplitError: the groups cannot be divided as asked.
+    """
+    data = audit_data(config, study.path, progress)
+    given = config.splits.given
+    table = apply_policies(data.dataset.table, data.audit, given_split=given)
+    groups = link_groups(table, data.facts, config.audit)
+    splits = make_splits(
+        table, groups, config.splits, classes=data.dataset.classes, seed=config.seed
+    )
+    digests = data.facts.drop_duplicates("path").set_index("path")["file_digest"]
+    table = table.assign(
+        group=splits["group"].to_numpy(),
+        part=splits["part"].to_numpy(),
+        fold=splits["fold"].to_numpy(),
+        digest=digests.reindex(table["path"]).to_numpy(),
+    )
+    sealed = table["part"] == TEST
+    write_table(study.path / "sealed" / "test.parquet", table[sealed])
+    write_table(study.path / "splits.parquet", table[~sealed])
+    counts = table["part"].value_counts().to_dict()
+    return StudyHead(
+        name=config.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        classes=list(data.dataset.classes),
+        positive=config.dataset.positive,
+        objective=config.objective,
+        seed=config.seed,
+        data_digest=data.audit.digest,
+        splits_hash=splits_hash(splits),
+        n_images={**counts, "dropped": len(data.dataset.table) - len(table)},
+        versions={"python": platform.python_version(), **{n: version(n) for n in LIBRARIES}},
+    )

@@ -1,0 +1,122 @@
+"""One trial against a study folder: opens its images, trains, and writes down what came of it."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from search.backbones import preprocessing_of
+from search.cache import ImageCache, Progress, cache_images
+from search.config import ExperimentConfig
+from search.params import Params
+from search.records import StudyFolder, TrialRecord, json_numbers
+from search.splits import TRAIN, fold_rows
+from search.train import Epoch, Fold, FoldResult, Report, Task, train_fold
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is to be trained: its number in the study, its params and its fold."""
+
+    number: int
+    params: Params
+    recipe: str | None = None
+    fold: int = 0
+
+
+def train_trial(
+    config: ExperimentConfig, trial: Trial, *, report: Report = lambda _: None, threads: int = 1
+) -> FoldResult:
+    """Train on one fold; record, probabilities and weights are on disk before each report.
+
+    So a trial that is stopped in its report, as ASHA does, has lost nothing.
+    """
+    torch.set_num_threads(threads)
+    study = StudyFolder(config.study_folder)
+    head = study.head()
+    images = fold_images(study)
+    cache = open_fold_images(config, trial.params, threads=threads)
+    rows = cache.rows(images["digest"].tolist())
+    train, val = fold_rows(images, trial.fold)
+    labels = images["label"].to_numpy(np.int64)
+    fold = Fold(cache.pixels, rows[train], labels[train], rows[val], labels[val])
+    task = Task(
+        n_classes=len(head.classes),
+        positive=None if head.positive is None else head.classes.index(head.positive),
+        policy=config.policy,
+        objective=config.objective,
+        epochs=config.fidelity.max_epochs,
+        patience=config.fidelity.patience,
+        weights=config.weights,
+        seed=config.seed,
+    )
+    keys = images["image"].to_numpy()[val]
+    keep = _Keeper(study, trial, keys.tolist(), head.classes)
+
+    def kept(epoch: Epoch) -> None:
+        keep(epoch)
+        report(epoch)
+
+    device = "cuda" if torch.cuda.is_available() and config.resources.gpu > 0 else "cpu"
+    try:
+        return train_fold(fold, trial.params, task, device=device, report=kept)
+    except Exception as error:
+        keep.fail(error)
+        raise
+
+
+def fold_images(study: StudyFolder) -> pd.DataFrame:
+    """The open images that folds are made of, without the calibration slice."""
+    images = study.open_images()
+    return images[images["part"] == TRAIN].reset_index(drop=True)
+
+
+def open_fold_images(
+    config: ExperimentConfig, params: Params, *, threads: int = 1, progress: Progress | None = None
+) -> ImageCache:
+    """The decoded images of all folds at a trial's size, from this machine's cache."""
+    images = fold_images(StudyFolder(config.study_folder))
+    paths = {d: Path(p) for d, p in zip(images["digest"], images["path"], strict=True)}
+    return cache_images(
+        paths, preprocessing_of(params), config.cache_folder, threads=threads, progress=progress
+    )
+
+
+class _Keeper:
+    """Writes a trial's files after each epoch."""
+
+    def __init__(
+        self, study: StudyFolder, trial: Trial, images: list[str], classes: list[str]
+    ) -> None:
+        self.study, self.images, self.classes = study, images, classes
+        self.start = time.perf_counter()
+        self.record = TrialRecord(
+            number=trial.number,
+            status="running",
+            recipe=trial.recipe,
+            params=trial.params,
+            fold=trial.fold,
+        )
+        study.write_record(self.record)
+
+    def __call__(self, epoch: Epoch) -> None:
+        number = self.record.number
+        update = {
+            "epochs": [*self.record.epochs, json_numbers(epoch.metrics)],
+            "seconds": time.perf_counter() - self.start,
+        }
+        if epoch.improved:
+            self.study.write_probs(number, self.images, epoch.probs, self.classes)
+            self.study.write_weights(number, epoch.state)
+            update |= {"value": epoch.value, "best_epoch": epoch.number}
+        self.record = self.record.model_copy(update=update)
+        self.study.write_record(self.record)
+
+    def fail(self, error: Exception) -> None:
+        """Note why the trial ends."""
+        reason = " ".join(str(error).split()) or type(error).__name__
+        self.record = self.record.model_copy(update={"status": "failed", "error": reason[:500]})
+        self.study.write_record(self.record)
