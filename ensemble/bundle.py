@@ -1,0 +1,185 @@
+"""The bundle: the immutable folder that is served. No pickle, every file listed with its hash."""
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from ensemble.calibrate import Temperature
+from search.errors import BundleError
+from search.params import Config, Params
+from search.transforms import Preprocessing
+
+SCHEMA_VERSION = 1
+MANIFEST = "bundle.json"
+
+
+class Member(Config):
+    """A candidate that the ensemble asks."""
+
+    name: str
+    trial: int
+    recipe: str | None = None
+    params: Params
+    preprocessing: Preprocessing
+    weight: float = Field(gt=0, le=1)
+    weights_file: str = Field(description="safetensors, the canonical form")
+    onnx_file: str = Field(description="built from it; uint8 pixels in, probabilities out")
+    parity: float = Field(ge=0, description="largest difference of ONNX from torch at build")
+
+
+class OperatingPoint(Config):
+    """A threshold on the positive class's calibrated probability, and what it was chosen for."""
+
+    name: str
+    threshold: float = Field(ge=0, le=1, description="positive where the probability reaches it")
+    target: str
+    sensitivity: float
+    specificity: float
+    sensitivity_interval: tuple[float, float] = Field(description="95% Clopper-Pearson")
+    n_positive: int
+    n_negative: int
+    certified: bool
+    reason: str = Field(description="why it is certified, or why not")
+
+
+class Manifest(Config):
+    """bundle.json."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    version: str
+    created: str
+    classes: list[str]
+    positive: str | None
+    members: list[Member] = Field(min_length=1)
+    calibrator: Temperature
+    operating_points: list[OperatingPoint]
+    prevalence: dict[str, float] = Field(description="share of each class in the training data")
+    out_of_distribution: None = Field(None, description="reference; none is measured yet")
+    provenance: dict[str, Any]
+    files: dict[str, str] = Field(description="SHA-256 of every file but this one")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest, and through its hashes of the whole bundle."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+    def text(self) -> str:
+        """The one way a manifest is written, so that a changed byte shows."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle on disk."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def positive_index(self) -> int | None:
+        """Class index that operating points are about, or None."""
+        manifest = self.manifest
+        return None if manifest.positive is None else manifest.classes.index(manifest.positive)
+
+    def operating_point(self, name: str | None = None) -> OperatingPoint | None:
+        """The operating point of that name; the first where none is named.
+
+        Raises:
+            BundleError: there is none of that name.
+        """
+        points = {point.name: point for point in self.manifest.operating_points}
+        if name is None:
+            return next(iter(points.values()), None)
+        if name not in points:
+            known = ", ".join(points) or "none"
+            raise BundleError(f"no operating point {name!r}; this bundle has {known}")
+        return points[name]
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle and verify every file in it.
+
+    Raises:
+        BundleError: naming the file that is missing, changed, or not listed, or the newer schema.
+    """
+    path = folder / MANIFEST
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(
+            f"{folder}: no readable {MANIFEST}; name a folder that consilium ensemble made"
+        ) from error
+    manifest = _parse(text, path)
+    if manifest.text() != text:
+        raise BundleError(f"{path}: changed since it was built; build the bundle again")
+    _verify_files(folder, manifest)
+    return Bundle(folder, manifest)
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """A scratch folder that takes the bundle's place when all of it is written."""
+    scratch = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+        if folder.exists():
+            old = scratch.with_suffix(".old")
+            folder.replace(old)
+            scratch.replace(folder)
+            shutil.rmtree(old)
+        else:
+            scratch.replace(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """SHA-256 by relative path of every file below a folder, the manifest left out."""
+    paths = sorted(p for p in folder.rglob("*") if not p.is_dir())
+    names = {p.relative_to(folder).as_posix(): p for p in paths}
+    return {name: _sha256(path) for name, path in names.items() if name != MANIFEST}
+
+
+def _parse(text: str, path: Path) -> Manifest:
+    try:
+        document = json.loads(text)
+        version = int(document["schema_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path}: not a bundle's manifest; build the bundle again") from error
+    if version > SCHEMA_VERSION:
+        raise BundleError(
+            f"{path}: schema {version} is newer than {SCHEMA_VERSION}, the newest known here; "
+            "update consilium"
+        )
+    try:
+        return Manifest.model_validate(document)
+    except ValidationError as error:
+        where = ".".join(str(key) for key in error.errors()[0]["loc"])
+        raise BundleError(f"{path}: {where} is not as built; build the bundle again") from error
+
+
+def _verify_files(folder: Path, manifest: Manifest) -> None:
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    for name in sorted(found - {MANIFEST, *manifest.files}):
+        raise BundleError(f"{folder / name}: not listed in {MANIFEST}; take the file away")
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if name not in found or path.is_symlink():
+            raise BundleError(f"{path}: missing from the bundle; build it again")
+        if _sha256(path) != expected:
+            raise BundleError(f"{path}: changed since it was built; build the bundle again")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
