@@ -1,0 +1,64 @@
+"""The one place that decides where Ray runs."""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+from search.errors import ConsiliumError
+
+
+@contextmanager
+def connected(address: str | None = None) -> Iterator[None]:
+    """Ray for the length of the block: started in this process, or an existing one by address.
+
+    A Ray started here keeps to loopback, has no dashboard, and leaves no file behind.
+
+    Args:
+        address: of an existing cluster; RAY_ADDRESS counts if it is None.
+
+    Raises:
+        ConsiliumError: nothing answers at the address.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        yield from _existing(address)
+    else:
+        yield from _embedded()
+
+
+def _existing(address: str) -> Iterator[None]:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConsiliumError(
+            f"no Ray answers at {address}; start one there, or leave the address out"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _embedded() -> Iterator[None]:
+    # Unix sockets bear 107 characters: the folder's name must be short.
+    folder = Path(tempfile.mkdtemp(prefix="ray"))
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=str(folder),
+            _node_ip_address="127.0.0.1",
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,82 @@
+"""What people see on the terminal: progress and tables on stderr, results on stdout."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from search.records import TrialRecord
+
+messages = Console(stderr=True)
+results = Console()
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A function of (what, done, of how many) that draws a bar for each `what`."""
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=messages,
+    )
+    tasks: dict[str, Any] = {}
+
+    def update(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(what, total=total)
+        bars.update(tasks[what], completed=done, total=total)
+
+    with bars:
+        yield update
+
+
+def trial_line(record: TrialRecord, done: int, total: int) -> None:
+    """One line for a trial that has ended."""
+    value = "" if record.value is None else f"{record.value:.4f}"
+    name = record.recipe or record.params.backbone
+    colour = {"complete": "green", "pruned": "yellow"}.get(record.status, "red")
+    messages.print(
+        f"[{colour}]{record.status:<8}[/] trial {record.number:<3} {name:<22} {value:>8} "
+        f"{len(record.epochs):>3} epochs {record.seconds:6.1f} s   {done}/{total}"
+        + (f"  {record.error}" if record.error else ""),
+        highlight=False,
+    )
+
+
+def table(title: str, rows: list[dict[str, Any]], *, to: Console = results) -> None:
+    """Print rows of equal keys as a table; numbers with four digits."""
+    drawn = Table(title=title, title_justify="left")
+    for name in rows[0] if rows else ():
+        is_number = isinstance(rows[0][name], int | float)
+        drawn.add_column(name, justify="right" if is_number else "left")
+    for row in rows:
+        drawn.add_row(*(_cell(value) for value in row.values()))
+    to.print(drawn)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout; what is not finite becomes null."""
+    print(json.dumps(_finite(value), ensure_ascii=False))  # noqa: T201
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "–" if math.isnan(value) else f"{value:.4f}"
+    return "–" if value is None else str(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
