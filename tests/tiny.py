@@ -1,0 +1,94 @@
+"""The smallest real things that tests share."""
+
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from safetensors.torch import save_file
+
+from ensemble.bundle import (
+    MANIFEST,
+    Manifest,
+    Member,
+    OperatingPoint,
+    building,
+    hash_files,
+)
+from ensemble.calibrate import Temperature
+from ensemble.export import export_onnx
+from search.backbones import build_classifier
+from search.config import WeightsConfig
+from search.params import Params
+
+CLASSES = ["benign", "malignant"]
+
+
+def tiny_image(seed: int = 0, size: tuple[int, int] = (40, 32)) -> Image.Image:
+    """A smooth random RGB image (width, height)."""
+    noise = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+def tiny_bytes(seed: int = 0, *, kind: str = "PNG") -> bytes:
+    """That image as a file's bytes."""
+    file = BytesIO()
+    tiny_image(seed).save(file, kind)
+    return file.getvalue()
+
+
+def write_tiny_bundle(folder: Path, *, n_members: int = 2, name: str = "tiny") -> Path:
+    """A real bundle of untrained 16-pixel CNNs: loadable, quick, deterministic."""
+    with building(folder) as scratch:
+        members = [_write_member(scratch, index, n_members) for index in range(n_members)]
+        (scratch / "card.md").write_text("# tiny\n")
+        manifest = Manifest(
+            name=name,
+            version="1",
+            created=datetime(2026, 1, 1, tzinfo=UTC).isoformat(),
+            classes=CLASSES,
+            positive="malignant",
+            members=members,
+            calibrator=Temperature(temperature=1.3),
+            operating_points=[_point("sensitivity_0.95", 0.3), _point("balanced", 0.5)],
+            prevalence={"benign": 0.6, "malignant": 0.4},
+            provenance={"study": "tiny"},
+            files=hash_files(scratch),
+        )
+        (scratch / MANIFEST).write_text(manifest.text())
+    return folder
+
+
+def _write_member(folder: Path, index: int, n_members: int) -> Member:
+    params = Params(backbone="cnn", image_size=16, hidden=4, dropout=0)
+    classifier = build_classifier(params, 2, WeightsConfig(), seed=index).eval()
+    (folder / "members").mkdir(exist_ok=True)
+    weights, graph = f"members/cnn_{index}.safetensors", f"members/cnn_{index}.onnx"
+    save_file(classifier.state_dict(), folder / weights)
+    pixels = np.random.default_rng(index).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    return Member(
+        name=f"cnn_{index}",
+        trial=index,
+        params=params,
+        preprocessing=classifier.preprocessing,
+        weight=1 / n_members,
+        weights_file=weights,
+        onnx_file=graph,
+        parity=export_onnx(classifier, folder / graph, pixels=pixels),
+    )
+
+
+def _point(name: str, threshold: float) -> OperatingPoint:
+    return OperatingPoint(
+        name=name,
+        threshold=threshold,
+        target="sensitivity >= 0.95",
+        sensitivity=1.0,
+        specificity=0.5,
+        sensitivity_interval=(0.7, 1.0),
+        n_positive=10,
+        n_negative=20,
+        certified=False,
+        reason="a test's",
+    )
