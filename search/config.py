@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    Discriminator,
     Field,
     PositiveInt,
+    Tag,
     ValidationInfo,
     model_validator,
 )
@@ -50,10 +52,21 @@ class TableSource(Config):
         return self
 
 
+def _kind_of_source(source: Any) -> str:
+    has_table = isinstance(source, TableSource) or (isinstance(source, dict) and "table" in source)
+    return "table" if has_table else "folder"
+
+
+Source = Annotated[
+    Annotated[FolderSource, Tag("folder")] | Annotated[TableSource, Tag("table")],
+    Discriminator(_kind_of_source),
+]
+
+
 class DatasetConfig(Config):
     """Which images, and what their labels mean."""
 
-    sources: list[FolderSource | TableSource] = Field(min_length=1)
+    sources: list[Source] = Field(min_length=1)
     classes: dict[str, list[str] | Literal["*"]] | None = Field(
         None, description='class: raw labels, "*" takes the rest; absent: one class per raw label'
     )
@@ -83,7 +96,7 @@ class AuditConfig(Config):
     missing_metadata: Treatment = "keep"
     min_side: PositiveInt = Field(32, description="pixels; smaller images are tiny")
     near_distance: int = Field(
-        12, ge=0, le=64, description="bits of 256 that two near-duplicates' hashes may differ in"
+        28, ge=0, le=40, description="bits of 256 that two near-duplicates' hashes may differ in"
     )
 
 

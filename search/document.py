@@ -51,9 +51,8 @@ def validate_document(
 def _one_line(
     error: ValidationError, kind: type[Config], tree: yaml.Node, path: Path, prefix: str
 ) -> str:
-    problems = error.errors()
-    # A union reports every branch that failed: the deepest location is the branch that was meant.
-    problem = max(problems, key=lambda p: (p["type"] == "extra_forbidden", len(p["loc"])))
+    # A mistyped key also leaves the right one missing: the typing mistake is the one to name.
+    problem = min(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
     keys = (*([prefix] if prefix else []), *problem["loc"])
     line, known = _locate(tree, keys)
     dotted = ".".join(str(key) for key in known)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import optuna
-from pydantic import Field, RootModel, ValidationError, model_validator
+from pydantic import Discriminator, Field, RootModel, Tag, ValidationError, model_validator
 
 from search.params import Augmentation, Config, Params
 
@@ -70,7 +70,18 @@ class Range(Conditional):
         return isinstance(value, int | float) and self.low <= value <= self.high
 
 
-Rule = Choice | Range | Scalar
+def _kind(rule: Any) -> str:
+    if isinstance(rule, Choice) or (isinstance(rule, Mapping) and "choice" in rule):
+        return "choice"
+    return "range" if isinstance(rule, Range | Mapping) else "fixed"
+
+
+Rule = Annotated[
+    Annotated[Choice, Tag("choice")]
+    | Annotated[Range, Tag("range")]
+    | Annotated[Scalar, Tag("fixed")],
+    Discriminator(_kind),
+]
 
 
 class Space(RootModel[dict[str, Rule]]):
