@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -18,6 +18,7 @@ from search.params import Config, Params
 from search.transforms import Preprocessing
 
 SCHEMA_VERSION = 1
+Decision = Literal["positive", "negative"]
 MANIFEST = "bundle.json"
 
 
@@ -48,6 +49,10 @@ class OperatingPoint(Config):
     n_negative: int
     certified: bool
     reason: str = Field(description="why it is certified, or why not")
+
+    def decide(self, probability: float) -> Decision:
+        """What the positive class's calibrated probability comes to at this point."""
+        return "positive" if probability >= self.threshold else "negative"
 
 
 class Manifest(Config):

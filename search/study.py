@@ -161,8 +161,9 @@ def _tune(
         ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if count_done(study) == before:
-        raise StudyError(f"{folder.path}: no trial could start; see the lines above")
+    if count_done(study) < before + remaining:
+        # Tune takes the first Ctrl-C for itself and ends its loop as if all were done.
+        raise KeyboardInterrupt
 
 
 def _trainable(settings: dict[str, Any], *, config: ExperimentConfig) -> None:

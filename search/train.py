@@ -169,9 +169,9 @@ class _Trainer:
         self.fold, self.params, self.task, self.device = fold, params, task, device
         self.rng = np.random.default_rng(task.seed)
         self.augment = build_augmentation(params.augment, params.image_size, task.seed)
-        self.classifier = build_classifier(
-            params, task.n_classes, task.weights, seed=task.seed
-        ).to(device)
+        self.classifier = build_classifier(params, task.n_classes, task.weights, seed=task.seed).to(
+            device
+        )
         self.classifier.to(memory_format=torch.channels_last)
         freeze(self.classifier, params.unfreeze)
         labels = torch.from_numpy(fold.train_labels)

@@ -1,0 +1,38 @@
+# Everything runs from here; .venv is made when it is missing or older than what it is made from.
+USABLE := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+  $$p -c '$(USABLE)' 2>/dev/null && { command -v $$p; break; }; done)
+BIN := .venv/bin
+
+.PHONY: demo test test-all check format clean
+.DEFAULT_GOAL := test
+
+.venv/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "consilium needs Python 3.11 or newer with its venv module;" \
+	  "install one, or name it with make PYTHON=..."; exit 2; }
+	@echo "installing into .venv (some minutes, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: .venv/installed  ## search, ensemble and endpoint on synthetic lesions
+	@$(BIN)/consilium demo $(ARGS)
+
+test: .venv/installed  ## the tests, without the slow ones
+	$(BIN)/python -m pytest $(ARGS)
+
+test-all: .venv/installed  ## what is slow: faults, servers, browser, real data
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: .venv/installed  ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv outputs build *.egg-info
