@@ -3,13 +3,13 @@
 import errno
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cluster.connect import connected
-from cluster.console import messages, print_json, progress_bars, table, trial_line
-from search.config import ExperimentConfig, load_config
+from cluster.console import messages, print_json, progress_bars, show_leaderboard, table
+from search.config import load_config
 from search.errors import ConsiliumError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 
 Config = Annotated[Path, typer.Argument(help="an experiment's YAML; see configs/")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
+Bundle = Annotated[Path, typer.Argument(help="a bundle folder")]
 Address = Annotated[str | None, typer.Option(help="of an existing Ray cluster")]
 
 
@@ -50,9 +51,11 @@ def audit(config: Config, as_json: AsJson = False, address: Address = None) -> N
 @app.command()
 def search(config: Config, as_json: AsJson = False, address: Address = None) -> None:
     """Search for good classifiers; the same command again goes on where it stopped."""
+    from cluster.steps import search_trials
+
     settings = load_config(config)
     with connected(address):
-        records = _search(settings)
+        records = search_trials(settings)
     if as_json:
         print_json({"study": str(settings.study_folder), "trials": records})
         return
@@ -60,34 +63,89 @@ def search(config: Config, as_json: AsJson = False, address: Address = None) -> 
     messages.print(f"study: {settings.study_folder}", soft_wrap=True)
 
 
-def _search(settings: ExperimentConfig) -> list[dict[str, Any]]:
-    from search.study import run_study
-    from search.train import LOWER_IS_BETTER
+@app.command()
+def ensemble(config: Config, as_json: AsJson = False) -> None:
+    """Turn a study into one calibrated bundle, and evaluate it on the sealed test."""
+    from cluster.steps import build
 
-    with progress_bars() as progress:
-        study = run_study(
-            settings,
-            progress=progress,
-            ended=lambda record, done: trial_line(record, done, settings.budget.trials),
+    settings = load_config(config)
+    built = build(settings, config)
+    if as_json:
+        print_json(
+            {
+                "bundle": str(settings.bundle_folder),
+                "digest": built.bundle.manifest.digest,
+                "test": built.evaluation.to_json(),
+                "leaderboard": built.leaderboard,
+            }
         )
-    sign = 1 if settings.objective in LOWER_IS_BETTER else -1
-    records = sorted(
-        study.records(), key=lambda r: (r.value is None, sign * (r.value or 0), r.number)
-    )
-    return [
-        {
-            "trial": r.number,
-            "status": r.status,
-            "recipe": r.recipe,
-            "backbone": r.params.backbone,
-            "size": r.params.image_size,
-            settings.objective: r.value,
-            "auroc": r.epochs[r.best_epoch - 1].get("auroc") if r.best_epoch else None,
-            "epochs": len(r.epochs),
-            "seconds": round(r.seconds, 1),
-        }
-        for r in records
-    ]
+        return
+    show_leaderboard(settings.name, built)
+
+
+@app.command()
+def evaluate(
+    bundle: Bundle,
+    config: Config,
+    as_json: AsJson = False,
+    output: Annotated[Path | None, typer.Option(help="folder for the page and the JSON")] = None,
+) -> None:
+    """Score a labelled data set that the config names, with a bundle."""
+    from cluster.steps import evaluate_external
+
+    settings = load_config(config)
+    folder = output or settings.output / "evaluation"
+    found = evaluate_external(bundle, settings, folder)
+    if as_json:
+        print_json(found | {"page": str(folder / "report.html")})
+        return
+    table(f"{found['n_images']} images", [found["metrics"]])
+    if found["operating_points"]:
+        table("Operating points", found["operating_points"])
+    messages.print(f"page: {folder / 'report.html'}", soft_wrap=True)
+
+
+@app.command()
+def predict(
+    bundle_or_url: Annotated[str, typer.Argument(help="a bundle folder, or an endpoint's URL")],
+    images: Annotated[list[Path], typer.Argument(help="JPEG, PNG or WebP files")],
+    operating_point: Annotated[str | None, typer.Option(help="name; the first if absent")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score images with a bundle on this machine, or with an endpoint."""
+    from cluster.steps import predict_images
+
+    rows = predict_images(bundle_or_url, images, operating_point)
+    if as_json:
+        print_json({"images": rows})
+        return
+    table("Educational and research use; not a medical device", rows)
+
+
+@app.command()
+def serve(
+    bundle: Bundle,
+    host: Annotated[str, typer.Option(help="interface to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    address: Address = None,
+) -> None:
+    """Serve a bundle over HTTP until Ctrl-C."""
+    from cluster.steps import serve_forever
+
+    serve_forever(bundle, host=host, port=port, address=address)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="folder for all that it makes")] = Path(
+        "outputs/demo"
+    ),
+    keep: Annotated[bool, typer.Option("--keep", help="leave the endpoint up")] = False,
+) -> None:
+    """Search, ensemble and a live endpoint on synthetic lesions; nothing is downloaded."""
+    from cluster.demo import run_demo
+
+    run_demo(output, keep=keep)
 
 
 def main() -> None:

@@ -4,13 +4,16 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from search.records import TrialRecord
+
+if TYPE_CHECKING:
+    from ensemble.build import Built
 
 messages = Console(stderr=True)
 results = Console()
@@ -59,6 +62,19 @@ def table(title: str, rows: list[dict[str, Any]], *, to: Console = results) -> N
     for row in rows:
         drawn.add_row(*(_cell(value) for value in row.values()))
     to.print(drawn)
+
+
+def show_leaderboard(name: str, built: "Built") -> None:
+    """Everyone on the sealed test, and where the pages are."""
+    n = len(built.evaluation.labels)
+    table(f"{name}: sealed test, {n} images", built.leaderboard)
+    for point in built.bundle.manifest.operating_points:
+        held = "certified" if point.certified else f"not certified: {point.reason}"
+        messages.print(
+            f"operating point {point.name}: threshold {point.threshold:.4f}, {held}", soft_wrap=True
+        )
+    for label, file in (("report", "report.html"), ("card", "card.md"), ("bundle", "")):
+        messages.print(f"{label}: {built.bundle.folder / file}", soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from ensemble.calibrate import Temperature
@@ -49,10 +51,6 @@ class OperatingPoint(Config):
     n_negative: int
     certified: bool
     reason: str = Field(description="why it is certified, or why not")
-
-    def decide(self, probability: float) -> Decision:
-        """What the positive class's calibrated probability comes to at this point."""
-        return "positive" if probability >= self.threshold else "negative"
 
 
 class Manifest(Config):
@@ -108,6 +106,15 @@ class Bundle:
             known = ", ".join(points) or "none"
             raise BundleError(f"no operating point {name!r}; this bundle has {known}")
         return points[name]
+
+    def decide(self, probs: NDArray[np.floating], point: OperatingPoint | None) -> Decision | None:
+        """What one image's calibrated probabilities, (n_classes,), come to at a point.
+
+        None where there is no positive class or no operating point.
+        """
+        if self.positive_index is None or point is None:
+            return None
+        return "positive" if probs[self.positive_index] >= point.threshold else "negative"
 
 
 def load_bundle(folder: Path) -> Bundle:

@@ -190,7 +190,6 @@ class ExperimentConfig(Config):
     budget: BudgetConfig = BudgetConfig()
     resources: ResourcesConfig = ResourcesConfig()
     ensemble: dict[str, Any] = Field(default={}, description="checked by ensemble/config.py")
-    serving: dict[str, Any] = Field(default={}, description="checked by serving/config.py")
 
     @property
     def study_folder(self) -> Path:

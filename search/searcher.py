@@ -10,7 +10,6 @@ from ray.tune.search import Searcher
 from search.params import Params
 from search.space import Space
 
-
 Direction = Literal["minimize", "maximize"]
 
 

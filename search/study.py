@@ -28,7 +28,7 @@ from search.trial import Trial, open_fold_images, train_trial
 
 STATUS: dict[str, Status] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 # What may change between a search and its rerun: how much, where and on what, not what.
-FREE = {"output", "cache", "budget", "resources", "ensemble", "serving"}
+FREE = {"output", "cache", "budget", "resources", "ensemble"}
 Ended = Callable[[TrialRecord, int], None]  # a record, and how many trials are done
 
 

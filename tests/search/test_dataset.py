@@ -77,11 +77,11 @@ def test_sources_join(tmp_path: Path) -> None:
 def test_parquet_reads_as_csv_does(tmp_path: Path) -> None:
     path = image_table(tmp_path, ROWS)
     pd.read_csv(path).to_parquet(tmp_path / "metadata.parquet")
-    both = [
+    csv, parquet = (
         load_dataset(dataset_config(tmp_path, {"sources": [table_source(table=name)]})).table
         for name in ("metadata.csv", "metadata.parquet")
-    ]
-    pd.testing.assert_frame_equal(*both)
+    )
+    pd.testing.assert_frame_equal(csv, parquet)
 
 
 def test_an_image_that_is_not_there_keeps_its_row_for_the_audit(tmp_path: Path) -> None:

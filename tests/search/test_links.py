@@ -141,6 +141,11 @@ def test_different_pictures_of_one_hash_are_near() -> None:
 def test_a_bare_number_as_a_file_name_is_no_image_id() -> None:
     table = pd.DataFrame({"image_id": ["7", "7"], "lesion": [None] * 2, "patient": [None] * 2})
     facts = pd.DataFrame(
-        {"problem": [None] * 2, "file_digest": ["a", "b"], "pixel_digest": ["a", "b"]}
-    ).assign(phash=[None] * 2)
+        {
+            "problem": [None] * 2,
+            "file_digest": ["a", "b"],
+            "pixel_digest": ["a", "b"],
+            "phash": [None] * 2,
+        }
+    )
     assert len(dataset_links(table, facts, 0)["image_id"]) == 0

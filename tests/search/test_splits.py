@@ -79,10 +79,12 @@ def test_shares_are_met_in_every_class() -> None:
     labels = [0] * 400 + [1] * 100
     splits = a_division(labels, list(range(500)), SplitsConfig(test=0.2, calibration=0.1, folds=1))
     counts = splits.groupby(["part", "fold"])["label"].agg(["size", "sum"])
-    assert counts.loc[("test", -1)].tolist() == [100, 20]
-    assert counts.loc[("calibration", -1)].tolist() == [50, 10]
-    assert counts.loc[("train", 0)].tolist() == [70, 14]
-    assert counts.loc[("train", -1)].tolist() == [280, 56]
+    assert counts.to_dict("index") == {
+        ("test", -1): {"size": 100, "sum": 20},
+        ("calibration", -1): {"size": 50, "sum": 10},
+        ("train", 0): {"size": 70, "sum": 14},
+        ("train", -1): {"size": 280, "sum": 56},
+    }
 
 
 def test_large_groups_do_not_upset_the_shares() -> None:

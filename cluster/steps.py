@@ -1,0 +1,136 @@
+"""The steps of the flow as the command takes them: each calls one package and shows progress."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.connect import connected
+from cluster.console import messages, progress_bars, trial_line
+from search.config import ExperimentConfig
+
+if TYPE_CHECKING:
+    from ensemble.build import Built
+
+# Imports stand inside the steps: a search need not load what a service is made of.
+
+
+def search_trials(settings: ExperimentConfig) -> list[dict[str, Any]]:
+    """Search, and tell of each trial, best first. Ray must be running."""
+    from search.study import run_study
+    from search.train import LOWER_IS_BETTER
+
+    with progress_bars() as progress:
+        study = run_study(
+            settings,
+            progress=progress,
+            ended=lambda record, done: trial_line(record, done, settings.budget.trials),
+        )
+    sign = 1 if settings.objective in LOWER_IS_BETTER else -1
+    records = sorted(
+        study.records(), key=lambda r: (r.value is None, sign * (r.value or 0), r.number)
+    )
+    return [
+        {
+            "trial": r.number,
+            "status": r.status,
+            "recipe": r.recipe,
+            "backbone": r.params.backbone,
+            "size": r.params.image_size,
+            settings.objective: r.value,
+            "auroc": r.epochs[r.best_epoch - 1].get("auroc") if r.best_epoch else None,
+            "epochs": len(r.epochs),
+            "seconds": round(r.seconds, 1),
+        }
+        for r in records
+    ]
+
+
+def build(settings: ExperimentConfig, path: Path) -> "Built":
+    """Build the bundle of an experiment that was read from `path`."""
+    from ensemble.build import build_ensemble
+    from ensemble.config import ensemble_config
+
+    config = ensemble_config(path, settings)
+    return build_ensemble(settings, config, step=lambda what: messages.print(f"ensemble: {what}"))
+
+
+def evaluate_external(folder: Path, settings: ExperimentConfig, output: Path) -> dict[str, Any]:
+    """Score the config's data set with a bundle; writes evaluation.json and report.html."""
+    from ensemble.report import write_report
+
+    from ensemble.bundle import load_bundle
+    from ensemble.evaluate import evaluate_bundle, match_classes
+    from ensemble.runtime import Runtime
+    from search.atomic import write_json
+    from search.dataset import load_dataset
+
+    bundle = load_bundle(folder)
+    dataset = load_dataset(settings.dataset)
+    labels = match_classes(bundle, dataset)
+    paths = [Path(path) for path in dataset.table["path"]]
+    with progress_bars() as progress:
+        evaluation = evaluate_bundle(
+            Runtime(bundle),
+            paths,
+            labels,
+            threads=2,
+            progress=lambda done, n: progress("score", done, n),
+        )
+    found = evaluation.to_json() | {"bundle": bundle.manifest.digest, "config": settings.name}
+    write_json(output / "evaluation.json", found)
+    write_report(
+        output / "report.html",
+        evaluation,
+        bundle.manifest,
+        title=f"{bundle.manifest.name} {bundle.manifest.version} on {settings.name}",
+    )
+    return found
+
+
+def predict_images(
+    bundle_or_url: str, images: Sequence[Path], operating_point: str | None
+) -> list[dict[str, Any]]:
+    """A row an image, from an endpoint where an http URL is given, else from a bundle."""
+    if bundle_or_url.startswith(("http://", "https://")):
+        from serving.client import Client
+
+        with Client(bundle_or_url) as client:
+            answer = client.predict(*images, operating_point=operating_point)
+        rows = [(found.probabilities, found.decision) for found in answer.predictions]
+    else:
+        from ensemble.bundle import load_bundle
+        from ensemble.runtime import Runtime
+        from search.transforms import decode
+
+        bundle = load_bundle(Path(bundle_or_url))
+        point = bundle.operating_point(operating_point)
+        prediction = Runtime(bundle).predict([decode(path) for path in images])
+        rows = [
+            (dict(zip(bundle.manifest.classes, p.tolist(), strict=True)), bundle.decide(p, point))
+            for p in prediction.probs
+        ]
+    return [
+        {"image": str(path), **probabilities, "decision": decision}
+        for path, (probabilities, decision) in zip(images, rows, strict=True)
+    ]
+
+
+def serve_forever(folder: Path, *, host: str, port: int, address: str | None) -> None:
+    """Serve a bundle until Ctrl-C."""
+    from ensemble.bundle import load_bundle
+    from serving.config import ServingConfig
+    from serving.start import check_port, start_service
+
+    load_bundle(folder)
+    check_port(host, port)
+    with connected(address):
+        start_service(
+            ServingConfig(bundle=folder, host=host, port=port), blocking=True, announce=announce
+        )
+
+
+def announce(url: str) -> None:
+    """Say where the endpoint is and how to ask it."""
+    messages.print(f"serving at {url}; Ctrl-C stops it", soft_wrap=True)
+    messages.print(f"  curl -F image=@lesion.jpg {url}/v1/predict", soft_wrap=True)
+    messages.print("  educational and research use; not a medical device", soft_wrap=True)
