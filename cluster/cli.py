@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from cluster.connect import connected
 from cluster.console import messages, print_json, progress_bars, show_leaderboard, table
@@ -165,10 +166,11 @@ def main() -> None:
         _stop("stopped", 1)
     except KeyboardInterrupt:
         _stop("stopped; the same command goes on where it stopped", 1)
-    except Exception as error:
-        if type(error).__module__.startswith("click"):
-            _stop(str(getattr(error, "format_message", lambda: error)()), 2)
-        raise
+    except TyperException as error:
+        message = getattr(error, "format_message", error.__str__)().rstrip(".")
+        if message:  # none where no command was given: then the help is printed
+            _stop(f"{message}; see consilium --help", 2)
+        sys.exit(2)
 
 
 def _stop(message: str, code: int) -> None:

@@ -72,12 +72,12 @@ class Manifest(Config):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the manifest, and through its hashes of the whole bundle."""
-        return hashlib.sha256(self.text().encode()).hexdigest()
+        """SHA-256 of all that stands here, and through the hashes of the whole bundle."""
+        return hashlib.sha256(_json(self.model_dump(mode="json")).encode()).hexdigest()
 
     def text(self) -> str:
-        """The one way a manifest is written, so that a changed byte shows."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+        """The one way a manifest is written, its own digest first, so that a change shows."""
+        return _json({"digest": self.digest, **self.model_dump(mode="json")})
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,9 @@ def hash_files(folder: Path) -> dict[str, str]:
 def _parse(text: str, path: Path) -> Manifest:
     try:
         document = json.loads(text)
+        document.pop("digest", None)
         version = int(document["schema_version"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path}: not a bundle's manifest; build the bundle again") from error
     if version > SCHEMA_VERSION:
         raise BundleError(
@@ -190,6 +191,10 @@ def _verify_files(folder: Path, manifest: Manifest) -> None:
             raise BundleError(f"{path}: missing from the bundle; build it again")
         if _sha256(path) != expected:
             raise BundleError(f"{path}: changed since it was built; build the bundle again")
+
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def _sha256(path: Path) -> str:

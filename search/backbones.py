@@ -114,7 +114,7 @@ def build_classifier(
     return Classifier(trunk, head, preprocessing_of(params)).train()
 
 
-def freeze(classifier: Classifier, unfreeze: float) -> int:
+def freeze(classifier: Classifier, unfreeze: float, *, keep_statistics: bool = False) -> int:
     """Let only the head and the last share of the trunk's depth train.
 
     Depth counts the trunk's layers that hold parameters or statistics, in the order they are
@@ -122,6 +122,7 @@ def freeze(classifier: Classifier, unfreeze: float) -> int:
 
     Args:
         unfreeze: 0 freezes the whole trunk, its dropout too; above 0 at least one layer trains.
+        keep_statistics: BatchNorm that trains keeps its statistics as well.
 
     Returns:
         The number of trainable parameters.
@@ -134,7 +135,8 @@ def freeze(classifier: Classifier, unfreeze: float) -> int:
     for layer in frozen:
         for parameter in layer.parameters(recurse=False):
             parameter.requires_grad_(False)
-    classifier._still = frozen if n_trained else list(trunk.modules())
+    norms = [m for m in layers if keep_statistics and list(m.buffers(False))]
+    classifier._still = [*frozen, *norms] if n_trained else list(trunk.modules())
     classifier.train(classifier.training)
     return sum(p.numel() for p in classifier.parameters() if p.requires_grad)
 

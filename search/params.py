@@ -41,6 +41,7 @@ class Params(Config):
     unfreeze: Share = Field(
         1, description="share of the backbone's depth that trains: 0 frozen, 1 all of it"
     )
+    keep_statistics: bool = Field(False, description="of the backbone's BatchNorm, as pretrained")
     hidden: int = Field(0, ge=0, le=8192, description="units of a dense layer; 0 leaves it out")
     dropout: float = Field(0.2, ge=0, lt=1, description="before the output layer")
 

@@ -173,7 +173,7 @@ class _Trainer:
             device
         )
         self.classifier.to(memory_format=torch.channels_last)
-        freeze(self.classifier, params.unfreeze)
+        freeze(self.classifier, params.unfreeze, keep_statistics=params.keep_statistics)
         labels = torch.from_numpy(fold.train_labels)
         balanced = balanced_weights(labels, task.n_classes)
         weighted = params.balance == "class_weights"

@@ -240,6 +240,15 @@ def test_frozen_batch_statistics_stay_as_they_were(unfreeze: float, moves: bool)
     assert torch.equal(classifier.trunk.bn1.running_mean, before) != moves
 
 
+def test_statistics_can_be_kept_while_all_else_trains() -> None:
+    classifier = built(SMALL, seed=0)
+    assert freeze(classifier, 1, keep_statistics=True) == freeze(built(SMALL, seed=0), 1)
+    before = classifier.trunk.bn1.running_mean.clone()
+    classifier.train()
+    classifier(images(32))
+    assert torch.equal(classifier.trunk.bn1.running_mean, before)
+
+
 def test_a_frozen_trunk_drops_nothing_while_its_head_trains() -> None:
     params = Params(backbone="cnn_batchnorm", image_size=32, hidden=8)
     classifier = built(params, seed=0)

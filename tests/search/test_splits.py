@@ -1,5 +1,7 @@
 """Splits never share a group, keep the classes' shares, and depend on nothing but the seed."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,10 +16,10 @@ from search.splits import assign_groups, fold_rows, make_splits, splits_hash
 CLASSES = ["benign", "malignant"]
 
 
-def a_table(labels: list[int], split: list[str | None] | None = None) -> pd.DataFrame:
+def a_table(labels: list[int], split: Sequence[str | None] | None = None) -> pd.DataFrame:
     n = len(labels)
     images = [f"{i:04d}" for i in range(n)]
-    return pd.DataFrame({"image": images, "label": labels, "split": split or [None] * n})
+    return pd.DataFrame({"image": images, "label": labels, "split": list(split or [None] * n)})
 
 
 def a_division(
@@ -107,7 +109,7 @@ def test_folds_cover_the_training_images_once() -> None:
 
 
 def test_the_datas_own_test_and_val_are_kept() -> None:
-    given_split: list[str | None] = ["test"] * 10 + ["val"] * 10 + ["train"] * 20
+    given_split = ["test"] * 10 + ["val"] * 10 + ["train"] * 20
     splits = make_splits(
         a_table([0, 1] * 20, given_split),
         np.arange(40),
