@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,11 @@ from search.records import TrialRecord
 if TYPE_CHECKING:
     from ensemble.build import Built
 
-messages = Console(stderr=True)
-results = Console()
+WIDTH = 120  # of tables where no terminal says its own
+
+
+messages = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
+results = Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 @contextmanager
@@ -85,6 +89,8 @@ def print_json(value: Any) -> None:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "–" if math.isnan(value) else f"{value:.4f}"
+    if isinstance(value, list | tuple):
+        return " to ".join(_cell(part) for part in value)
     return "–" if value is None else str(value)
 
 

@@ -18,7 +18,8 @@ from serving.config import ServingConfig
 from serving.start import start_service
 
 RECIPE = Path(__file__).with_name("demo.yaml")
-N_IMAGES = 360
+N_IMAGES = 480
+DIFFICULTY = 0.1
 UNSEEN = 1_000_003  # a seed that the data set does not draw from
 
 
@@ -33,7 +34,7 @@ def run_demo(output: Path, *, keep: bool) -> None:
     """
     start = time.monotonic()
     _step(1, f"drawing {N_IMAGES} synthetic lesions")
-    write_dataset(output / "data", n_images=N_IMAGES, size=96, difficulty=0.2)
+    write_dataset(output / "data", n_images=N_IMAGES, size=96, difficulty=DIFFICULTY)
     config = output / "demo.yaml"
     write_text(config, RECIPE.read_text(encoding="utf-8"))
     unseen = [_draw_unseen(output, malignant=malignant) for malignant in (False, True)]
@@ -73,7 +74,7 @@ def _ask(url: str, images: list[Path], *, keep: bool) -> None:
 def _draw_unseen(output: Path, *, malignant: bool) -> Path:
     rng = np.random.default_rng([UNSEEN, malignant])
     path = output / f"unseen_{'malignant' if malignant else 'benign'}.jpg"
-    pixels = draw_lesion(rng, malignant=malignant, size=224, difficulty=0.2)
+    pixels = draw_lesion(rng, malignant=malignant, size=224, difficulty=DIFFICULTY)
     Image.fromarray(pixels).save(path, quality=95)
     return path
 

@@ -195,5 +195,5 @@ def _evaluate_and_write(
         else ["The sealed test was opened once, for this page."],
     )
     final = manifest.model_copy(update={"files": hash_files(scratch)})
-    (scratch / MANIFEST).write_text(final.text(), encoding="utf-8")
+    (scratch / MANIFEST).write_text(final.sealed_text(), encoding="utf-8")
     return evaluation, leaderboard

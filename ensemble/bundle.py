@@ -70,14 +70,11 @@ class Manifest(Config):
     provenance: dict[str, Any]
     files: dict[str, str] = Field(description="SHA-256 of every file but this one")
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of all that stands here, and through the hashes of the whole bundle."""
-        return hashlib.sha256(_json(self.model_dump(mode="json")).encode()).hexdigest()
+    digest: str = Field("", description="SHA-256 of all else in this file, and so of the bundle")
 
-    def text(self) -> str:
-        """The one way a manifest is written, its own digest first, so that a change shows."""
-        return _json({"digest": self.digest, **self.model_dump(mode="json")})
+    def sealed_text(self) -> str:
+        """What bundle.json holds: all fields, and the digest of all others."""
+        return _json(_with_digest(self.model_dump(mode="json")))
 
 
 @dataclass(frozen=True)
@@ -131,8 +128,6 @@ def load_bundle(folder: Path) -> Bundle:
             f"{folder}: no readable {MANIFEST}; name a folder that consilium ensemble made"
         ) from error
     manifest = _parse(text, path)
-    if manifest.text() != text:
-        raise BundleError(f"{path}: changed since it was built; build the bundle again")
     _verify_files(folder, manifest)
     return Bundle(folder, manifest)
 
@@ -165,15 +160,16 @@ def hash_files(folder: Path) -> dict[str, str]:
 def _parse(text: str, path: Path) -> Manifest:
     try:
         document = json.loads(text)
-        document.pop("digest", None)
         version = int(document["schema_version"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path}: not a bundle's manifest; build the bundle again") from error
     if version > SCHEMA_VERSION:
         raise BundleError(
             f"{path}: schema {version} is newer than {SCHEMA_VERSION}, the newest known here; "
             "update consilium"
         )
+    if _json(_with_digest(document)) != text:
+        raise BundleError(f"{path}: changed since it was built; build the bundle again")
     try:
         return Manifest.model_validate(document)
     except ValidationError as error:
@@ -195,6 +191,12 @@ def _verify_files(folder: Path, manifest: Manifest) -> None:
 
 def _json(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def _with_digest(document: dict[str, Any]) -> dict[str, Any]:
+    """The document as it is sealed: its own fields, so that a later version can check it, too."""
+    rest = {key: value for key, value in document.items() if key != "digest"}
+    return {**rest, "digest": hashlib.sha256(_json(rest).encode()).hexdigest()}
 
 
 def _sha256(path: Path) -> str:

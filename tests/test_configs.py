@@ -34,7 +34,7 @@ def benign_malignant(root: Path) -> Path:
 def isic2357(root: Path) -> Path:
     folder = root / "shared" / "data" / "isic2357"
     class_folders(folder, {f"{s}/{c}": n for c in NINE for s, n in (("Train", 7), ("Test", 2))})
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"image": p.relative_to(folder).as_posix(), "split": p.parts[-3].lower()}
         | {"diagnosis": p.parent.name, "lesion_id": None, "age": 50, "sex": "male", "site": "torso"}
         for p in sorted(folder.rglob("*.jpg"))

@@ -56,7 +56,7 @@ def write_tiny_bundle(folder: Path, *, n_members: int = 2, name: str = "tiny") -
             provenance={"study": "tiny"},
             files=hash_files(scratch),
         )
-        (scratch / MANIFEST).write_text(manifest.text())
+        (scratch / MANIFEST).write_text(manifest.sealed_text())
     return folder
 
 

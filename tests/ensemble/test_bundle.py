@@ -1,5 +1,6 @@
 """A bundle is read back as it was built, or refused by the name of what is wrong."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -30,9 +31,13 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
-def change(path: Path, key: str, value: object) -> None:
-    document = json.loads(path.read_text())
-    path.write_text(json.dumps(document | {key: value}, indent=1) + "\n")
+def change(path: Path, key: str, value: object, *, seal: bool = False) -> None:
+    document = json.loads(path.read_text()) | {key: value}
+    if seal:  # as one who knows how would
+        del document["digest"]
+        text = json.dumps(document, indent=1) + "\n"
+        document["digest"] = hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def test_a_bundle_read_on_another_path_gives_the_same_probabilities(
@@ -58,7 +63,10 @@ def test_one_changed_byte_is_named(bundle: Path, name: str) -> None:
         (lambda b: (b / "extra.pkl").write_bytes(b"\x80\x04."), r"extra.pkl: not listed in bundle"),
         (lambda b: change(b / MANIFEST, "schema_version", 99), "schema 99 is newer than 1"),
         (lambda b: change(b / MANIFEST, "version", "2"), r"bundle.json: changed since"),
-        (lambda b: change(b / MANIFEST, "classes", 3), r"bundle.json: classes is not as built"),
+        (
+            lambda b: change(b / MANIFEST, "classes", 3, seal=True),
+            r"bundle.json: classes is not as built",
+        ),
         (lambda b: (b / MANIFEST).write_text("{"), "not a bundle's manifest"),
         (lambda b: (b / MANIFEST).unlink(), r"no readable bundle.json"),
         (lambda b: (b / MANIFEST).write_bytes(b"\xff"), r"no readable bundle.json"),
