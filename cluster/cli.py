@@ -2,6 +2,7 @@
 
 import errno
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -149,10 +150,15 @@ def demo(
     run_demo(output, keep=keep)
 
 
-def main() -> None:
-    """Run the command; a user's mistake is one line and exit code 2, anything else 1."""
+def run(words: Sequence[str] | None = None) -> None:
+    """The command on these words, or the process's; errors come through."""
+    app(args=None if words is None else list(words), prog_name="consilium", standalone_mode=False)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The command for people: a user's mistake is one line and exit code 2, anything else 1."""
     try:
-        app(standalone_mode=False)
+        run(words)
     except ConsiliumError as error:
         _stop(str(error), 2)
     except OSError as error:
@@ -160,8 +166,6 @@ def main() -> None:
             raise
         where = f"{error.filename}: " if error.filename else ""
         _stop(f"{where}the disk is full; free some space and run the same command again", 2)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except typer.Abort:
         _stop("stopped", 1)
     except KeyboardInterrupt:

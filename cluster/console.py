@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from search.atomic import finite
 from search.records import TrialRecord
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def show_leaderboard(name: str, built: "Built") -> None:
 
 def print_json(value: Any) -> None:
     """One JSON object on stdout; what is not finite becomes null."""
-    print(json.dumps(_finite(value), ensure_ascii=False))  # noqa: T201
+    print(json.dumps(finite(value), ensure_ascii=False))  # noqa: T201
 
 
 def _cell(value: Any) -> str:
@@ -92,13 +93,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " to ".join(_cell(part) for part in value)
     return "–" if value is None else str(value)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return value

@@ -1,6 +1,5 @@
 """From a study to a bundle: select, pool, calibrate, choose thresholds, evaluate once, write."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +32,7 @@ from ensemble.pool import pool_probs
 from ensemble.report import Curve, write_report
 from ensemble.runtime import Runtime
 from ensemble.select import select_top
+from search.atomic import write_json
 from search.backbones import preprocessing_of
 from search.config import ExperimentConfig
 from search.records import StudyFolder, TrialRecord
@@ -170,7 +170,7 @@ def _evaluate_and_write(
     evaluation = evaluate_bundle(runtime, paths, labels, threads=2)
     leaderboard = make_leaderboard(config, ensemble, candidates, evaluation, test)
     metrics = {"test": evaluation.to_json(), "leaderboard": leaderboard}
-    (scratch / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+    write_json(scratch / "metrics.json", metrics)
     (scratch / "card.md").write_text(render_card(manifest, evaluation, leaderboard))
     in_ensemble = {member.trial for member in manifest.members}
     openings = count_openings(study)

@@ -38,12 +38,12 @@ def load_candidates(study: StudyFolder) -> Candidates:
     Raises:
         StudyError: there is none, or candidates were validated on different images.
     """
+    classes = study.head().classes
     found = [
         r for r in study.records() if r.status in ("complete", "pruned") and _at_hand(study, r)
     ]
     if not found:
         raise StudyError(f"{study.path}: no finished trial has weights; run consilium search first")
-    classes = study.head().classes
     tables = [study.probs(record.number) for record in found]
     for record, table in zip(found, tables, strict=True):
         if table["image"].tolist() != tables[0]["image"].tolist():

@@ -1,6 +1,5 @@
 """How good a bundle is on labelled images, through the runtime that serves it."""
 
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from ensemble.bundle import Bundle, OperatingPoint
 from ensemble.operating import clopper_pearson
 from ensemble.runtime import Runtime
+from search.atomic import finite
 from search.dataset import Dataset
 from search.errors import DamagedImageError, DatasetError
 from search.metrics import confusion, evaluate_probs, per_class_report
@@ -44,17 +44,18 @@ class Evaluation:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the probabilities."""
-        return {
+        """Everything but the probabilities; None where a number is undefined."""
+        document: dict[str, Any] = {
             "n_images": len(self.labels),
             "classes": list(self.classes),
             "positive": None if self.positive is None else self.classes[self.positive],
-            "metrics": {k: v if math.isfinite(v) else None for k, v in self.metrics.items()},
+            "metrics": self.metrics,
             "per_class": self.per_class,
             "confusion": self.confusion.tolist(),
             "operating_points": self.operating_points,
             "skipped": self.skipped,
         }
+        return dict(finite(document))
 
 
 def evaluate_bundle(

@@ -12,6 +12,7 @@ from ensemble.candidates import Candidates, calibration_images, candidate_probs
 from ensemble.config import EnsembleConfig
 from ensemble.evaluate import Evaluation, apply_point
 from ensemble.operating import choose_operating_point
+from search.atomic import finite
 from search.config import ExperimentConfig
 from search.metrics import evaluate_probs
 from search.records import StudyFolder, TrialRecord
@@ -81,6 +82,6 @@ def _reached(
 def _row(
     who: str, what: str, metrics: Mapping[str, float], point: Mapping[str, Any]
 ) -> dict[str, Any]:
-    numbers = {name: metrics[name] if np.isfinite(metrics[name]) else None for name in SHOWN}
+    numbers = finite({name: metrics[name] for name in SHOWN})
     rates = {name: point.get(name) for name in ("sensitivity", "specificity")}
     return {"who": who, "what": what, **numbers, **rates}

@@ -172,11 +172,6 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def json_numbers(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """Metrics as JSON knows numbers: what is not finite becomes None."""
-    return {name: float(v) if np.isfinite(v) else None for name, v in metrics.items()}
-
-
 def _validated(kind: type[C], document: Any, path: Path) -> C:
     try:
         return kind.model_validate(document)

@@ -87,6 +87,7 @@ def open_optuna_study(
 
     Trials that a killed search left running are told FAIL and enqueued again.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=storage, study_name=name, direction=direction, load_if_exists=True
     )

@@ -1,5 +1,6 @@
 """A study on Ray Tune: Optuna samples, ASHA stops, the folder remembers. The only Tune file."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -134,6 +135,7 @@ def _tune(
         _collect_weights(folder, config.budget.keep_weights, minimise=minimise)
         ended(record, count_done(study))
 
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # whose banner verbose=0 does not silence
     slots = _slots(config)
     scratch = Path(tempfile.mkdtemp(prefix="consilium-tune-"))
     try:

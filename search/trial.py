@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from search.atomic import finite
 from search.backbones import preprocessing_of
 from search.cache import ImageCache, Progress, cache_images
 from search.config import ExperimentConfig
 from search.params import Params
-from search.records import StudyFolder, TrialRecord, json_numbers
+from search.records import StudyFolder, TrialRecord
 from search.splits import TRAIN, fold_rows
 from search.train import Epoch, Fold, FoldResult, Report, Task, train_fold
 
@@ -105,7 +106,7 @@ class _Keeper:
     def __call__(self, epoch: Epoch) -> None:
         number = self.record.number
         update = {
-            "epochs": [*self.record.epochs, json_numbers(epoch.metrics)],
+            "epochs": [*self.record.epochs, finite(epoch.metrics)],
             "seconds": time.perf_counter() - self.start,
         }
         if epoch.improved:

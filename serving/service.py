@@ -86,10 +86,8 @@ class Service:
     ) -> dict[str, Any]:
         """What (n_classes,) pooled and (n_members, n_classes) probabilities say of one image."""
         positive = self.bundle.positive_index
-        decision = used = None
-        if positive is not None and point is not None:
-            decision = "positive" if probs[positive] >= point.threshold else "negative"
-            used = UsedPoint.model_validate(point, from_attributes=True)
+        decision = self.bundle.decide(probs, point)
+        used = None if decision is None else UsedPoint.model_validate(point, from_attributes=True)
         watched = int(probs.argmax()) if positive is None else positive
         return {
             "probabilities": dict(zip(self.bundle.manifest.classes, probs.tolist(), strict=True)),

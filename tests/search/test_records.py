@@ -1,6 +1,7 @@
 """A study folder gives back what it was given, and refuses what it does not know."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-from search.atomic import replacing
+from search.atomic import replacing, write_json
 from search.errors import StudyError
 from search.params import Params
 from search.records import (
     StudyFolder,
     StudyHead,
     TrialRecord,
-    json_numbers,
     read_table,
     write_table,
 )
@@ -98,8 +98,9 @@ def test_a_damaged_table_is_named(tmp_path: Path) -> None:
         read_table(tmp_path / "t.parquet")
 
 
-def test_what_is_not_finite_is_null_in_json() -> None:
-    assert json_numbers({"a": 1.5, "b": float("nan")}) == {"a": 1.5, "b": None}
+def test_what_is_not_finite_is_null_in_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"a": 1.5, "b": [math.nan, (math.inf, "c")]})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": 1.5, "b": [None, [None, "c"]]}
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

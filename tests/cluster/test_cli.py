@@ -1,0 +1,226 @@
+"""Bad input is one clear line, exit code 2, and nothing half-written."""
+
+import json
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cluster import cli
+from ensemble.bundle import MANIFEST
+from tests.experiments import write_experiment
+from tests.tiny import tiny_image, write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_experiment(tmp_path_factory.mktemp("experiment"))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", n_members=1)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    tiny_image().save(tmp_path / "lesion.png")
+    return tmp_path / "lesion.png"
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
+    """The one line that a command ends with."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(word) for word in words])
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("consilium: ")]
+    assert stop.value.code == 2
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize("command", ["audit", "search", "ensemble"])
+def test_a_config_that_is_not_there(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    line = refusal(capsys, command, "absent.yaml")
+    assert line == (
+        "consilium: absent.yaml: no such file or directory; name an experiment's YAML file"
+    )
+
+
+def test_an_unknown_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = write_experiment(tmp_path, trails=3)
+    assert "tiny.yaml:" in refusal(capsys, "search", path)
+    assert "trails: unknown key; known here: name, seed" in refusal(capsys, "search", path)
+
+
+def test_an_unknown_key_of_the_ensemble(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = write_experiment(tmp_path, ensemble={"membres": 3})
+    assert "ensemble.membres: unknown key; known here: members" in refusal(capsys, "ensemble", path)
+
+
+def a_source(**changes: object) -> dict[str, object]:
+    columns = {"image": "image_id", "label": "dx"}
+    source = {
+        "table": "data/metadata.csv",
+        "images": ["data/images"],
+        "columns": columns,
+        **changes,
+    }
+    return {"sources": [source]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": {"sources": [{"folder": "absent"}]}}, "absent: no such folder"),
+        (
+            {"dataset": a_source(columns={"image": "image_id", "label": "label"})},
+            "has no column 'label'; it has image_id, dx",
+        ),
+        (
+            {"dataset": {**a_source(), "classes": {"x": ["x"], "other": "*"}}},
+            "class 'x' has no images",
+        ),
+        ({"splits": {"folds": 60}}, "lower splits.folds"),
+        ({"audit": {"missing_metadata": "error"}}, "audit: missing_metadata:"),
+    ],
+    ids=["folder", "column", "class", "folds", "audit"],
+)
+def test_a_search_that_cannot_begin_leaves_no_study(
+    capsys: pytest.CaptureFixture[str],
+    experiment: Path,
+    tmp_path: Path,
+    changes: dict[str, object],
+    message: str,
+) -> None:
+    shutil.copytree(experiment.parent / "data", tmp_path / "data")
+    path = write_experiment(tmp_path, **changes)
+    assert message in refusal(capsys, "search", path)
+    assert not (tmp_path / "out" / "study" / "study.json").exists()
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_an_ensemble_without_a_study(capsys: pytest.CaptureFixture[str], experiment: Path) -> None:
+    assert "no study here; run consilium search first" in refusal(capsys, "ensemble", experiment)
+
+
+def test_a_study_from_a_newer_version(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = write_experiment(tmp_path)
+    study = tmp_path / "out" / "study" / "study.json"
+    study.parent.mkdir(parents=True)
+    study.write_text(json.dumps({"schema_version": 99}))
+    assert "schema 99 is newer than 1" in refusal(capsys, "ensemble", path)
+
+
+def flip(folder: Path) -> None:
+    weights = next(folder.glob("members/*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+
+def age(folder: Path) -> None:
+    document = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(document | {"schema_version": 99}))
+
+
+@pytest.mark.parametrize("command", ["predict", "serve"])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [(flip, "cnn_0.safetensors: changed since it was built"), (age, "schema 99 is newer than 1")],
+    ids=["changed", "newer"],
+)
+def test_a_bundle_that_is_not_as_built(
+    capsys: pytest.CaptureFixture[str],
+    bundle: Path,
+    image: Path,
+    tmp_path: Path,
+    command: str,
+    spoil: Callable[[Path], None],
+    message: str,
+) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    spoil(copy)
+    words = (command, copy, image) if command == "predict" else (command, copy)
+    assert message in refusal(capsys, *words)
+
+
+def test_a_damaged_image(capsys: pytest.CaptureFixture[str], bundle: Path, image: Path) -> None:
+    image.write_bytes(image.read_bytes()[:60])
+    line = refusal(capsys, "predict", bundle, image)
+    assert "lesion.png: damaged" in line
+    assert "replace the file" in line
+
+
+def test_an_unknown_operating_point(
+    capsys: pytest.CaptureFixture[str], bundle: Path, image: Path
+) -> None:
+    line = refusal(capsys, "predict", bundle, image, "--operating-point", "x")
+    assert "no operating point 'x'; this bundle has sensitivity_0.95, balanced" in line
+
+
+def test_an_endpoint_that_does_not_answer(capsys: pytest.CaptureFixture[str], image: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        assert "cannot be reached" in refusal(capsys, "predict", url, image)
+
+
+def test_a_port_in_use(capsys: pytest.CaptureFixture[str], bundle: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        line = refusal(capsys, "serve", bundle, "--port", port)
+    assert f"127.0.0.1:{port}: address already in use; choose another port" in line
+
+
+def test_a_full_disk(
+    capsys: pytest.CaptureFixture[str],
+    bundle: Path,
+    experiment: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("search.atomic.write_text", full)
+    line = refusal(capsys, "evaluate", bundle, experiment, "--output", tmp_path / "e")
+    assert "evaluation.json: the disk is full; free some space" in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["serch"], "No such command 'serch'. Did you mean 'search', 'serve'?"),
+        (["audit", "--bogus"], "No such option: --bogus"),
+        (["audit"], "Missing argument 'CONFIG'"),
+        (["serve", "b", "--port", "99999"], "Invalid value for '--port'"),
+    ],
+)
+def test_words_that_are_no_command(
+    capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert message.lower() in refusal(capsys, *words).lower()
+
+
+def test_a_bundle_predicts_in_json(
+    capsys: pytest.CaptureFixture[str], bundle: Path, image: Path
+) -> None:
+    cli.run(["predict", str(bundle), str(image), "--json"])
+    row = json.loads(capsys.readouterr().out)["images"][0]
+    assert row["image"] == str(image)
+    assert row["benign"] + row["malignant"] == pytest.approx(1)
+    assert row["decision"] in ("positive", "negative")
+
+
+def test_help_says_what_it_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["--help"])
+    assert "not a medical device" in capsys.readouterr().out
