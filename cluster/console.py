@@ -17,7 +17,7 @@ from search.records import TrialRecord
 if TYPE_CHECKING:
     from ensemble.build import Built
 
-WIDTH = 120  # of tables where no terminal says its own
+WIDTH = 150  # of tables where no terminal says its own
 
 
 messages = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)

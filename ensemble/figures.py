@@ -1,8 +1,8 @@
 """Figures of an evaluation: arrays in, plotly figures out, readable on light and dark pages.
 
-`probs` is (n_images, n_classes) calibrated, `labels` (n_images,) class indices. With `positive`,
-a class index, a figure is of that class against the rest; without, of every class, or of the most
-probable one. `points` are operating points as in `Evaluation`.
+`probs` is (n_images, n_classes) calibrated, `labels` (n_images,) class indices, `points` operating
+points as in `Evaluation`. With `positive`, a class index, a figure is of that class against the
+rest; without, of every class, or of the most probable one.
 """
 
 import html
@@ -145,18 +145,19 @@ def score_figure(
         inside = np.minimum(score[hit == i], 1)
         y = np.histogram(inside, edges)[0] / max(len(inside), 1)
         top, name = max(top, float(y.max())), f"{kind} ({len(inside):,})"
-        line = _line(i) | {"shape": "hv"}
-        _trace(figure, edges, np.append(y, y[-1]), name, line=line, fill="tozeroy")
+        stairs = {"line": _line(i), "line_shape": "hv", "fill": "tozeroy"}
+        _trace(figure, edges, np.append(y, y[-1]), name, **stairs)
     for i, point in enumerate(points):
-        name = f"{short(point['name'])} {point['threshold']:.3f}"
-        line, marker = DOTTED | {"dash": "solid"}, _mark(i)
-        _trace(figure, [point["threshold"]] * 2, [0, top], name, line=line, marker=marker)
+        at, look = point["threshold"], {"line": DOTTED | {"dash": "solid"}, "marker": _mark(i)}
+        _trace(figure, [at, at], [0, top], f"{short(point['name'])} {at:.3f}", **look)
     return figure
 
 
 def training_figure(members: Sequence[History], others: Sequence[History] = ()) -> go.Figure:
     """A value an epoch for every trial: members strong, others faint. None leaves a gap."""
-    figure = _figure("Epoch", "Validation log loss", xaxis={"rangemode": "tozero"})
+    longest = max((len(history) for _, history in [*members, *others]), default=0)
+    whole = {"rangemode": "tozero", "dtick": longest // 8 + 1}  # epochs have no fractions
+    figure = _figure("Epoch", "Validation log loss", xaxis=whole)
     own = [v for _, history in members for v in history if v is not None]
     values = own + [v for _, history in others for v in history if v is not None]
     if values:  # one trial that diverges does not flatten the rest

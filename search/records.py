@@ -59,6 +59,10 @@ class TrialRecord(Config):
     best_epoch: int | None = None
     seconds: float = 0
     epochs: list[dict[str, float | None]] = Field(default=[], description="metrics; None is NaN")
+    confusion: list[list[int]] | None = Field(None, description="at the best epoch; rows are true")
+    per_class: list[dict[str, float | int | str | None]] = Field(
+        default=[], description="at the best epoch, a row a class"
+    )
     error: str | None = None
 
 

@@ -2,19 +2,17 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from timm.data.mixup import Mixup
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from search.augment import build_augmentation
 from search.backbones import Classifier, build_classifier, freeze
+from search.batches import Batches, Fold
 from search.config import PolicyConfig, WeightsConfig
 from search.errors import TrainingError
 from search.losses import balanced_weights, build_loss
@@ -23,23 +21,6 @@ from search.optimise import LearningRate, build_optimizer
 from search.params import Params
 
 LOWER_IS_BETTER = frozenset({"nll", "brier", "ece", "cost_at_threshold"})
-
-
-@dataclass(frozen=True)
-class Fold:
-    """The images of one fold, by rows of a map that holds them all.
-
-    Attributes:
-        pixels: (n_rows, size, size, 3) uint8, may be memory-mapped.
-        train_rows, val_rows: rows of the map.
-        train_labels, val_labels: class indices of those rows.
-    """
-
-    pixels: NDArray[np.uint8]
-    train_rows: NDArray[np.int64]
-    train_labels: NDArray[np.int64]
-    val_rows: NDArray[np.int64]
-    val_labels: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -167,23 +148,21 @@ class _Trainer:
 
     def __init__(self, fold: Fold, params: Params, task: Task, device: str) -> None:
         self.fold, self.params, self.task, self.device = fold, params, task, device
-        self.rng = np.random.default_rng(task.seed)
-        self.augment = build_augmentation(params.augment, params.image_size, task.seed)
+        self.batches = Batches(fold, params, task.n_classes, seed=task.seed)
         self.classifier = build_classifier(params, task.n_classes, task.weights, seed=task.seed).to(
             device
         )
         self.classifier.to(memory_format=torch.channels_last)
         freeze(self.classifier, params.unfreeze, keep_statistics=params.keep_statistics)
-        labels = torch.from_numpy(fold.train_labels)
-        balanced = balanced_weights(labels, task.n_classes)
-        weighted = params.balance == "class_weights"
-        self.loss = build_loss(params, balanced.to(device) if weighted else None, task.n_classes)
-        self.image_odds = balanced[labels].numpy() if params.balance == "sampler" else None
+        weights = None
+        if params.balance == "class_weights":
+            labels = torch.from_numpy(fold.train_labels)
+            weights = balanced_weights(labels, task.n_classes).to(device)
+        self.loss = build_loss(params, weights, task.n_classes)
         self.optimizer = build_optimizer(self.classifier, params)
         self.rate = LearningRate(
-            self.optimizer, params, epochs=task.epochs, steps=len(self._batches_of(labels.numpy()))
+            self.optimizer, params, epochs=task.epochs, steps=len(self.batches)
         )
-        self.mixup = _mixup(params, task.n_classes)
         self.ema = ModelEmaV3(self.classifier, params.ema, use_warmup=True) if params.ema else None
 
     def epoch(self, number: int) -> tuple[dict[str, float], NDArray[np.float32]]:
@@ -213,9 +192,9 @@ class _Trainer:
         self.classifier.train()
         half = self.params.mixed_precision and self.device.startswith("cuda")
         losses = []
-        for images, targets in self._batches():
+        for images, targets in self.batches:
             x = self.classifier.normalise(images.to(self.device, non_blocking=True))
-            x, shares = self._mixed(x, targets.to(self.device))
+            x, shares = self.batches.mix(x, targets.to(self.device))
             with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=half):
                 logits = self.classifier.classify(x)
             loss = self.loss(logits.float(), shares)
@@ -236,40 +215,3 @@ class _Trainer:
         self.rate.after_step()
         if self.ema is not None:
             self.ema.update(self.classifier)
-
-    def _mixed(self, x: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-        # timm's mixup pairs an image with its mirror in the batch: an odd one out stays as it is.
-        if self.mixup is None or len(x) < 2:
-            return x, shares
-        even = len(x) - len(x) % 2
-        mixed, targets = self.mixup(x[:even], shares[:even].argmax(dim=1))
-        return torch.cat([mixed, x[even:]]), torch.cat([targets, shares[even:]])
-
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        n = len(self.fold.train_rows)
-        odds = self.image_odds
-        order = (
-            self.rng.permutation(n) if odds is None else self.rng.choice(n, n, p=odds / odds.sum())
-        )
-        for chosen in self._batches_of(order):
-            rows = self.fold.train_rows[chosen]
-            images = np.stack([self.augment(self.fold.pixels[row]) for row in rows])
-            labels = torch.from_numpy(self.fold.train_labels[chosen])
-            yield torch.from_numpy(images), one_hot(labels, self.task.n_classes).float()
-
-    def _batches_of(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        size = self.params.batch_size
-        batches = [order[i : i + size] for i in range(0, len(order), size)]
-        # One image alone has no batch statistics.
-        return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches
-
-
-def _mixup(params: Params, n_classes: int) -> Mixup | None:
-    if not params.mixup and not params.cutmix:
-        return None
-    return Mixup(  # type: ignore[no-untyped-call]
-        mixup_alpha=params.mixup,
-        cutmix_alpha=params.cutmix,
-        label_smoothing=0.0,
-        num_classes=n_classes,
-    )

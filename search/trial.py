@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from search.atomic import finite
 from search.backbones import preprocessing_of
+from search.batches import Fold
 from search.cache import ImageCache, Progress, cache_images
 from search.config import ExperimentConfig
+from search.metrics import confusion, per_class_report
 from search.params import Params
 from search.records import StudyFolder, TrialRecord
 from search.splits import TRAIN, fold_rows
-from search.train import Epoch, Fold, FoldResult, Report, Task, train_fold
+from search.train import Epoch, FoldResult, Report, Task, train_fold
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def train_trial(
         seed=config.seed,
     )
     keys = images["image"].to_numpy()[val]
-    keep = _Keeper(study, trial, keys.tolist(), head.classes)
+    keep = _Keeper(study, trial, keys.tolist(), fold.val_labels, head.classes)
 
     def kept(epoch: Epoch) -> None:
         keep(epoch)
@@ -90,9 +93,14 @@ class _Keeper:
     """Writes a trial's files after each epoch."""
 
     def __init__(
-        self, study: StudyFolder, trial: Trial, images: list[str], classes: list[str]
+        self,
+        study: StudyFolder,
+        trial: Trial,
+        images: list[str],
+        labels: NDArray[np.int64],
+        classes: list[str],
     ) -> None:
-        self.study, self.images, self.classes = study, images, classes
+        self.study, self.images, self.labels, self.classes = study, images, labels, classes
         self.start = time.perf_counter()
         self.record = TrialRecord(
             number=trial.number,
@@ -113,6 +121,8 @@ class _Keeper:
             self.study.write_probs(number, self.images, epoch.probs, self.classes)
             self.study.write_weights(number, epoch.state)
             update |= {"value": epoch.value, "best_epoch": epoch.number}
+            update["confusion"] = confusion(epoch.probs, self.labels).tolist()
+            update["per_class"] = finite(per_class_report(epoch.probs, self.labels, self.classes))
         self.record = self.record.model_copy(update=update)
         self.study.write_record(self.record)
 

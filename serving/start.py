@@ -1,5 +1,6 @@
 """Starting and stopping the service on a Ray that runs already."""
 
+import logging
 import socket
 import time
 from collections.abc import Callable
@@ -91,6 +92,7 @@ def _check_cpus(config: ServingConfig) -> None:
 
 
 def _deploy(config: ServingConfig) -> None:
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # on the terminal; replicas log on
     try:
         serve.start(
             http_options={
