@@ -241,7 +241,8 @@ def _training_caption(members: Sequence[figures.History], others: Sequence[figur
         for epoch, value in enumerate(history, 1)
         if value is not None
     ]
-    start = f"Validation log loss of {len(members)} members and {len(others):,} other trials"
+    counts = f"{len(members)} in the ensemble and {len(others):,} not"
+    start = f"Validation log loss of all trials, {counts}"
     if not found:
         return f"{start}."
     value, epoch, name = min(found)

@@ -122,7 +122,7 @@ def test_the_best_epoch_is_kept_not_the_last() -> None:
     # The more it learns, the worse it does on images whose labels are the wrong way round.
     wrong = dataclasses.replace(fold, val_labels=1 - fold.val_labels)
     epochs: list[Epoch] = []
-    result = train_fold(wrong, some_params(), a_task(epochs=4), report=epochs.append)
+    result = train_fold(wrong, some_params(lr=1e-4), a_task(epochs=4), report=epochs.append)
     best = min(epochs, key=lambda epoch: epoch.value)
     assert result.epoch == best.number < 4
     assert result.value < 0.5 * epochs[-1].value
