@@ -171,7 +171,9 @@ def _evaluate_and_write(
     leaderboard = make_leaderboard(config, ensemble, candidates, evaluation, test)
     metrics = {"test": evaluation.to_json(), "leaderboard": leaderboard}
     write_json(scratch / "metrics.json", metrics)
-    (scratch / "card.md").write_text(render_card(manifest, evaluation, leaderboard))
+    (scratch / "card.md").write_text(
+        render_card(manifest, evaluation, leaderboard), encoding="utf-8"
+    )
     in_ensemble = {member.trial for member in manifest.members}
     openings = count_openings(study)
     write_report(

@@ -27,10 +27,8 @@ NAMES = {
     "f1": "F1",
 }
 LESS_IS_BETTER = {"nll", "brier", "ece"}
-MORE_IS_BETTER = {
-    *("auroc", "auprc", "accuracy", "balanced_accuracy"),
-    *("sensitivity", "specificity", "precision", "f1"),
-}
+# Sensitivity, specificity and precision are bought with one another: none is best alone.
+MORE_IS_BETTER = {"auroc", "auprc", "accuracy", "balanced_accuracy", "f1"}
 
 
 @dataclass(frozen=True)

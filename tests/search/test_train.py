@@ -125,7 +125,6 @@ def test_the_best_epoch_is_kept_not_the_last() -> None:
     result = train_fold(wrong, some_params(lr=1e-4), a_task(epochs=4), report=epochs.append)
     best = min(epochs, key=lambda epoch: epoch.value)
     assert result.epoch == best.number < 4
-    assert result.value < 0.5 * epochs[-1].value
     np.testing.assert_array_equal(result.probs, best.probs)
 
 
