@@ -27,8 +27,10 @@ NAMES = {
     "f1": "F1",
 }
 LESS_IS_BETTER = {"nll", "brier", "ece"}
-# Sensitivity, specificity and precision are bought with one another: none is best alone.
 MORE_IS_BETTER = {"auroc", "auprc", "accuracy", "balanced_accuracy", "f1"}
+# Sensitivity and specificity are bought with one another, and one who says the prevalence of every
+# image has no calibration error: none of these is best alone.
+RANKED = MORE_IS_BETTER | {"nll", "brier"}
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def leaderboard_cells(rows: Sequence[dict[str, Any]]) -> list[list[Cell]]:
     best: dict[str, str] = {}
     for name in rows[0] if rows else ():
         values = [row[name] for row in rows if is_number(row[name])]
-        if values and name in LESS_IS_BETTER | MORE_IS_BETTER:
+        if values and name in RANKED:
             best[name] = number(min(values) if name in LESS_IS_BETTER else max(values))
     return [[_cell(name, value, best) for name, value in row.items()] for row in rows]
 
