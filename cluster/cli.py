@@ -54,8 +54,10 @@ def audit(config: Config, as_json: AsJson = False, address: Address = None) -> N
 def search(config: Config, as_json: AsJson = False, address: Address = None) -> None:
     """Search for good classifiers; the same command again goes on where it stopped."""
     from cluster.steps import search_trials
+    from ensemble.config import ensemble_config
 
     settings = load_config(config)
+    ensemble_config(config, settings)  # a mistake in it is better told before the search
     with connected(address):
         records = search_trials(settings)
     if as_json:
@@ -101,6 +103,9 @@ def evaluate(
     if as_json:
         print_json(found | {"page": str(folder / "report.html")})
         return
+    if found["skipped"]:
+        problem = next(iter(found["skipped"].values()))
+        messages.print(f"{len(found['skipped'])} images skipped, the first: {problem}")
     table(f"{found['n_images']} images", [found["metrics"]])
     if found["operating_points"]:
         table("Operating points", found["operating_points"])
@@ -162,10 +167,7 @@ def main(words: Sequence[str] | None = None) -> None:
     except ConsiliumError as error:
         _stop(str(error), 2)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        _stop(f"{where}the disk is full; free some space and run the same command again", 2)
+        _stop(_mend(error), 2)
     except typer.Abort:
         _stop("stopped", 1)
     except KeyboardInterrupt:
@@ -175,6 +177,17 @@ def main(words: Sequence[str] | None = None) -> None:
         if message:  # none where no command was given: then the help is printed
             _stop(f"{message}; see consilium --help", 2)
         sys.exit(2)
+
+
+def _mend(error: OSError) -> str:
+    """One line for a file or disk that does not do as asked; any other error comes through."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}the disk is full; free some space and run the same command again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        reason = (error.strerror or "not allowed").lower()
+        return f"{where}{reason}; choose another output folder"
+    raise error
 
 
 def _stop(message: str, code: int) -> None:

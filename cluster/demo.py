@@ -18,7 +18,7 @@ from serving.config import ServingConfig
 from serving.start import start_service
 
 RECIPE = Path(__file__).with_name("demo.yaml")
-N_IMAGES = 700
+N_IMAGES = 640
 DIFFICULTY = 0.0
 UNSEEN = 1_000_003  # a seed that the data set does not draw from
 

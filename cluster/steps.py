@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def search_trials(settings: ExperimentConfig) -> list[dict[str, Any]]:
     """Search, and tell of each trial, best first. Ray must be running."""
+    from search.metrics import LOWER_IS_BETTER
     from search.study import run_study
-    from search.train import LOWER_IS_BETTER
 
     with progress_bars() as progress:
         study = run_study(
@@ -56,10 +56,9 @@ def build(settings: ExperimentConfig, path: Path) -> "Built":
 
 def evaluate_external(folder: Path, settings: ExperimentConfig, output: Path) -> dict[str, Any]:
     """Score the config's data set with a bundle; writes evaluation.json and report.html."""
-    from ensemble.report import write_report
-
     from ensemble.bundle import load_bundle
     from ensemble.evaluate import evaluate_bundle, match_classes
+    from ensemble.report import write_report
     from ensemble.runtime import Runtime
     from search.atomic import write_json
     from search.dataset import load_dataset

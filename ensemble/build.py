@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from ensemble.bundle import MANIFEST, Bundle, Manifest, Member, building, hash_files, load_bundle
 from ensemble.calibrate import Temperature, fit_temperature
@@ -35,7 +34,8 @@ from ensemble.select import select_top
 from search.atomic import write_json
 from search.backbones import preprocessing_of
 from search.config import ExperimentConfig
-from search.records import StudyFolder, TrialRecord
+from search.identity import refuse_other
+from search.records import StudyFolder, TrialRecord, write_tensors
 from search.sealed import count_openings, open_sealed_test
 from search.splits import TRAIN
 
@@ -66,6 +66,7 @@ def build_ensemble(
         BundleError: a member's ONNX graph is not what torch computes.
     """
     study = StudyFolder(config.study_folder)
+    refuse_other(config, study)
     candidates = load_candidates(study)
     step(f"selecting from {len(candidates.records)} candidates")
     weights = select_top(candidates.oof_probs, candidates.labels, members=ensemble.members)
@@ -96,8 +97,7 @@ def _write_member(
     classifier = load_classifier(config, record)
     (folder / "members").mkdir(exist_ok=True)
     stem = f"members/{record.params.backbone}_{record.number:05d}"
-    state = {name: value.contiguous() for name, value in classifier.state_dict().items()}
-    save_file(state, folder / f"{stem}.safetensors")
+    write_tensors(folder / f"{stem}.safetensors", classifier.state_dict())
     pixels = candidate_pixels(config, record, images)
     return Member(
         name=stem.removeprefix("members/"),

@@ -79,7 +79,7 @@ class Manifest(Config):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle on disk."""
+    """A bundle on disk: verified if load_bundle gave it, else still being built."""
 
     folder: Path
     manifest: Manifest
@@ -139,15 +139,26 @@ def building(folder: Path) -> Iterator[Path]:
     scratch.mkdir(parents=True)
     try:
         yield scratch
-        if folder.exists():
-            old = scratch.with_suffix(".old")
-            folder.replace(old)
-            scratch.replace(folder)
-            shutil.rmtree(old)
-        else:
-            scratch.replace(folder)
+        _replace(folder, scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _replace(folder: Path, scratch: Path) -> None:
+    """Put a finished bundle in its place; the one that stood there stays where this fails."""
+    if not folder.exists():
+        scratch.replace(folder)
+        return
+    if not (folder / MANIFEST).is_file():
+        raise BundleError(f"{folder}: stands in the bundle's place and is none; take it away")
+    old = scratch.with_suffix(".old")
+    folder.replace(old)
+    try:
+        scratch.replace(folder)
+    except OSError:
+        old.replace(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def hash_files(folder: Path) -> dict[str, str]:
@@ -178,12 +189,20 @@ def _parse(text: str, path: Path) -> Manifest:
 
 
 def _verify_files(folder: Path, manifest: Manifest) -> None:
-    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    entries = list(folder.rglob("*"))
+    for entry in entries:
+        if entry.is_symlink():
+            raise BundleError(f"{entry}: a link; a bundle holds its files itself, build it again")
+    found = {p.relative_to(folder).as_posix() for p in entries if not p.is_dir()}
+    for member in manifest.members:
+        for name in (member.weights_file, member.onnx_file):
+            if name not in manifest.files:
+                raise BundleError(f"{folder}: member file {name} is not listed; build it again")
     for name in sorted(found - {MANIFEST, *manifest.files}):
         raise BundleError(f"{folder / name}: not listed in {MANIFEST}; take the file away")
     for name, expected in manifest.files.items():
         path = folder / name
-        if name not in found or path.is_symlink():
+        if name not in found:
             raise BundleError(f"{path}: missing from the bundle; build it again")
         if _sha256(path) != expected:
             raise BundleError(f"{path}: changed since it was built; build the bundle again")

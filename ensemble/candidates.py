@@ -1,14 +1,13 @@
 """Candidates: finished trials of a study, and their probabilities on any of its images."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from search.backbones import Classifier, build_classifier, preprocessing_of
-from search.cache import cache_images
+from search.backbones import Classifier, preprocessing_of, restore_classifier
+from search.cache import cache_rows
 from search.config import ExperimentConfig
 from search.errors import StudyError
 from search.metrics import nll
@@ -61,10 +60,8 @@ def load_candidates(study: StudyFolder) -> Candidates:
 def load_classifier(config: ExperimentConfig, record: TrialRecord) -> Classifier:
     """A trial's classifier with its best weights, in evaluation mode."""
     study = StudyFolder(config.study_folder)
-    params = record.params.model_copy(update={"weights": "none"})
-    classifier = build_classifier(params, len(study.head().classes), config.weights)
-    classifier.load_state_dict(study.weights(record.number))
-    return classifier.eval()
+    n_classes = len(study.head().classes)
+    return restore_classifier(record.params, n_classes, study.weights(record.number))
 
 
 def calibration_images(study: StudyFolder) -> pd.DataFrame:
@@ -81,10 +78,9 @@ def candidate_pixels(
     config: ExperimentConfig, record: TrialRecord, images: pd.DataFrame, *, threads: int = 1
 ) -> NDArray[np.uint8]:
     """Images as a candidate sees them, (n_images, size, size, 3), from the cache."""
-    paths = {d: Path(p) for d, p in zip(images["digest"], images["path"], strict=True)}
     preprocessing = preprocessing_of(record.params)
-    cache = cache_images(paths, preprocessing, config.cache_folder, threads=threads)
-    pixels: NDArray[np.uint8] = cache.pixels[cache.rows(images["digest"].tolist())]
+    cache, rows = cache_rows(images, preprocessing, config.cache_folder, threads=threads)
+    pixels: NDArray[np.uint8] = cache.pixels[rows]
     return pixels
 
 

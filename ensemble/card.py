@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from ensemble.bundle import Manifest
 from ensemble.evaluate import Evaluation
-from ensemble.report import LESS_IS_BETTER, label, leaderboard_cells, number, percent
+from ensemble.report import label, leaderboard_cells, number, percent
+from search.metrics import LOWER_IS_BETTER
 
 RARE = 30  # test images of a class, below which its numbers say little
 # CommonMark: these start markup anywhere, an underscore only at a word's edge; "|" ends a cell.
@@ -40,7 +41,7 @@ def render_card(
         evaluation=evaluation,
         leaderboard=leaderboard,
         cells=leaderboard_cells(leaderboard),
-        less=LESS_IS_BETTER,
+        less=LOWER_IS_BETTER,
         rare=RARE,
         measured={p["name"]: p for p in evaluation.operating_points} if evaluation else {},
     )

@@ -30,8 +30,9 @@ def make_leaderboard(
 ) -> list[dict[str, Any]]:
     """Everyone on the same sealed images, each at the threshold its calibration slice chose.
 
-    Recipes stand as such systems are used, without calibration; the best single trial with and
-    without. Sensitivity and specificity are at the first operating point.
+    Recipes stand as such systems are used, without calibration, and with as many epochs as ASHA
+    let them have; the best single trial with and without calibration. Sensitivity and
+    specificity are at the first operating point.
 
     Args:
         evaluation: of the ensemble on the test.
@@ -45,7 +46,8 @@ def make_leaderboard(
     def add(who: str, record: TrialRecord, before: Probs, after: Probs) -> None:
         metrics = evaluate_probs(after, labels[1], positive=evaluation.positive)
         reached = _reached(ensemble, evaluation.positive, before, after, labels)
-        what = f"trial {record.number}, {record.params.backbone}"
+        epochs = f"{len(record.epochs)} of {config.fidelity.max_epochs} epochs"
+        what = f"trial {record.number}, {record.params.backbone}, {epochs}"
         rows.append(_row(who, what, metrics, reached))
 
     for index, record in enumerate(candidates.records):
@@ -60,6 +62,9 @@ def make_leaderboard(
             add("best single", record, before, after)
         if record.recipe is not None:
             add(f"recipe {record.recipe}", record, before, after)
+    for record in StudyFolder(config.study_folder).records():
+        if record.recipe is not None and record.status == "failed" and not record.again:
+            rows.append(_row(f"recipe {record.recipe}", f"failed: {record.error}", {}, {}))
     return rows
 
 
@@ -82,6 +87,6 @@ def _reached(
 def _row(
     who: str, what: str, metrics: Mapping[str, float], point: Mapping[str, Any]
 ) -> dict[str, Any]:
-    numbers = finite({name: metrics[name] for name in SHOWN})
+    numbers = finite({name: metrics.get(name) for name in SHOWN})
     rates = {name: point.get(name) for name in ("sensitivity", "specificity")}
     return {"who": who, "what": what, **numbers, **rates}

@@ -16,6 +16,7 @@ from ensemble import figures
 from ensemble.bundle import Manifest
 from ensemble.evaluate import Evaluation
 from search.atomic import write_text
+from search.metrics import LOWER_IS_BETTER
 
 SKIPPED = 100  # images listed
 NAMES = {
@@ -26,7 +27,6 @@ NAMES = {
     "ece": "Calibration error (ECE)",
     "f1": "F1",
 }
-LESS_IS_BETTER = {"nll", "brier", "ece"}
 MORE_IS_BETTER = {"auroc", "auprc", "accuracy", "balanced_accuracy", "f1"}
 # Sensitivity and specificity are bought with one another, and one who says the prevalence of every
 # image has no calibration error: none of these is best alone.
@@ -93,7 +93,7 @@ def write_report(
         cells=leaderboard_cells(leaderboard),
         charts=_charts(evaluation, curves),
         notes=notes,
-        less=LESS_IS_BETTER,
+        less=LOWER_IS_BETTER,
         shown=SKIPPED,
         plotly=Markup(get_plotlyjs()),  # noqa: S704 plotly's own file
     )
@@ -107,7 +107,7 @@ def leaderboard_cells(rows: Sequence[dict[str, Any]]) -> list[list[Cell]]:
     for name in rows[0] if rows else ():
         values = [row[name] for row in rows if is_number(row[name])]
         if values and name in RANKED:
-            best[name] = number(min(values) if name in LESS_IS_BETTER else max(values))
+            best[name] = number(min(values) if name in LOWER_IS_BETTER else max(values))
     return [[_cell(name, value, best) for name, value in row.items()] for row in rows]
 
 

@@ -13,8 +13,7 @@ from safetensors.torch import load_file
 
 from ensemble.bundle import Bundle, Member
 from ensemble.pool import pool_probs
-from search.backbones import Classifier, build_classifier
-from search.config import WeightsConfig
+from search.backbones import Classifier, restore_classifier
 from search.errors import BundleError
 from search.transforms import prepare
 
@@ -97,11 +96,8 @@ class Runtime:
 
 def load_classifier(bundle: Bundle, member: Member) -> Classifier:
     """A member as a torch module in evaluation mode, from its safetensors."""
-    params = member.params.model_copy(update={"weights": "none"})
-    allow = WeightsConfig(allow=[] if params.backbone.startswith("cnn") else [params.backbone])
-    classifier = build_classifier(params, len(bundle.manifest.classes), allow)
-    classifier.load_state_dict(load_file(bundle.folder / member.weights_file))
-    return classifier.eval()
+    state = load_file(bundle.folder / member.weights_file)
+    return restore_classifier(member.params, len(bundle.manifest.classes), state)
 
 
 def _load_torch(bundle: Bundle, member: Member, threads: int) -> Score:

@@ -1,6 +1,7 @@
 """Classifiers: a trunk (a timm backbone or one of our own) under a small head."""
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -112,6 +113,21 @@ def build_classifier(
         trunk = _own_trunk(params) if params.backbone in OWN else _timm_trunk(params, weights)
         head = _head(_width(trunk, params), params, n_classes)
     return Classifier(trunk, head, preprocessing_of(params)).train()
+
+
+def restore_classifier(
+    params: Params, n_classes: int, state: Mapping[str, torch.Tensor]
+) -> Classifier:
+    """A trained classifier from its weights, in evaluation mode.
+
+    Args:
+        state: every tensor of the classifier, as its `state_dict` gave them.
+    """
+    allow = WeightsConfig(allow=[] if params.backbone in OWN else [params.backbone])
+    bare = params.model_copy(update={"weights": "none"})
+    classifier = build_classifier(bare, n_classes, allow)
+    classifier.load_state_dict(dict(state))
+    return classifier.eval()
 
 
 def freeze(classifier: Classifier, unfreeze: float, *, keep_statistics: bool = False) -> int:

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from filelock import FileLock
 from numpy.typing import NDArray
 
@@ -87,6 +90,15 @@ def cache_images(
     return open_cache(target)
 
 
+def cache_rows(
+    images: pd.DataFrame, preprocessing: Preprocessing, folder: Path, **options: Any
+) -> tuple[ImageCache, NDArray[np.int64]]:
+    """The map of a table's images (columns digest and path), and their rows in it, (n_images,)."""
+    paths = {d: Path(p) for d, p in zip(images["digest"], images["path"], strict=True)}
+    cache = cache_images(paths, preprocessing, folder, **options)
+    return cache, cache.rows(images["digest"].tolist())
+
+
 def open_cache(folder: Path) -> ImageCache:
     """Open a complete map without copying it."""
     index = json.loads((folder / "index.json").read_text())
@@ -108,12 +120,15 @@ def _build(
 ) -> None:
     shape = (len(paths), preprocessing.size, preprocessing.size, 3)
     _refuse_full_disk(target.parent, int(np.prod(shape)))
+    for stale in target.parent.glob(f"{target.name}.*.tmp"):  # of a build that was killed
+        shutil.rmtree(stale, ignore_errors=True)
     scratch = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     scratch.mkdir()
     try:
-        pixels = np.lib.format.open_memmap(
-            scratch / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape
-        )
+        file = scratch / "pixels.npy"
+        pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+        with file.open("r+b") as raw:  # a full disk must be an error now, not a signal later
+            os.posix_fallocate(raw.fileno(), 0, file.stat().st_size)
         damaged = _fill(pixels, paths, preprocessing, threads, progress)
         pixels.flush()
         row_of = {digest: i for i, digest in enumerate(paths) if digest not in damaged}
@@ -135,16 +150,29 @@ def _fill(
 
     def fill(item: tuple[int, tuple[str, Path]]) -> None:
         row, (digest, path) = item
+        content = _read(path, digest)
         try:
-            pixels[row] = prepare(decode(path), preprocessing)
+            pixels[row] = prepare(decode(content), preprocessing)
         except DamagedImageError as error:
-            damaged[digest] = str(error)
+            damaged[digest] = f"{path}: {str(error).removeprefix('image: ')}"
 
     with ThreadPoolExecutor(threads) as pool:
         for done, _ in enumerate(pool.map(fill, enumerate(paths.items())), start=1):
             if progress is not None:
                 progress(done, len(paths))
     return damaged
+
+
+def _read(path: Path, digest: str) -> bytes:
+    """A file's bytes, if they are still those that the audit saw."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise CacheError(f"{path}: {reason}; bring the file back and run again") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise CacheError(f"{path}: changed since the audit; search into another output folder")
+    return content
 
 
 def _refuse_full_disk(folder: Path, needed: int) -> None:

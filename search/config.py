@@ -82,7 +82,9 @@ class DatasetConfig(Config):
 class AuditConfig(Config):
     """What to do about each kind of finding: drop the images, stop with an error, or keep them."""
 
-    damaged: Treatment = Field("drop", description="zero-byte, unreadable or truncated files")
+    damaged: Literal["drop", "error"] = Field(
+        "drop", description="zero-byte, unreadable or truncated files; there is nothing to keep"
+    )
     tiny: Treatment = "keep"
     non_rgb: Treatment = "keep"
     duplicates: Treatment = Field("drop", description="same file or pixels; one copy stays")

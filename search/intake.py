@@ -34,12 +34,13 @@ class AuditedData:
 def audit_data(
     config: ExperimentConfig, folder: Path, progress: Progress = lambda *_: None
 ) -> AuditedData:
-    """Read every image, and write audit.json, audit.html and facts.parquet into a folder.
+    """Read every image, and write audit.json and audit.html into a folder.
 
-    Facts of files that did not change since the last audit into this folder are taken over.
+    Facts of files that did not change since the experiment's last audit are taken over; they lie
+    in facts.parquet of its output folder.
     """
     dataset = load_dataset(config.dataset)
-    stored = folder / "facts.parquet"
+    stored = config.output / "facts.parquet"
     known = read_table(stored) if stored.exists() else None
     paths = dataset.table["path"].tolist()
     facts = gather_facts(

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from search.atomic import replacing, write_json
@@ -64,6 +64,7 @@ class TrialRecord(Config):
         default=[], description="at the best epoch, a row a class"
     )
     error: str | None = None
+    again: bool = Field(False, description="it failed by its surroundings and is done again")
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,7 @@ class StudyFolder:
         return read_table(self.trial(number) / "probs.parquet")
 
     def write_weights(self, number: int, state: Mapping[str, Tensor]) -> None:
-        with replacing(self.trial(number) / "weights.safetensors") as scratch:
-            save_file({name: value.contiguous() for name, value in state.items()}, scratch)
+        write_tensors(self.trial(number) / "weights.safetensors", state)
 
     def weights(self, number: int) -> dict[str, Tensor]:
         """Best weights of a trial.
@@ -143,7 +143,9 @@ class StudyFolder:
         """
         path = self.trial(number) / "weights.safetensors"
         if not path.is_file():
-            raise StudyError(f"{path}: not kept; raise budget.keep_weights and search again")
+            raise StudyError(
+                f"{path}: not kept; raise budget.keep_weights and search into another folder"
+            )
         state: dict[str, Tensor] = load_file(path)
         return state
 
@@ -152,6 +154,13 @@ class StudyFolder:
 
     def drop_weights(self, number: int) -> None:
         (self.trial(number) / "weights.safetensors").unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write safetensors whole; through bytes, so that a full disk is the OSError it is."""
+    content = save({name: value.contiguous() for name, value in state.items()})
+    with replacing(path) as scratch:
+        scratch.write_bytes(content)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

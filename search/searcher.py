@@ -35,14 +35,18 @@ class OptunaSearcher(Searcher):
         self._study, self._space, self._ended = study, space, ended
         self._asked: dict[str, optuna.Trial] = {}
         self._reported: dict[str, int] = {}
+        self.failure: Exception | None = None  # the first of `ended`; no trial follows it
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
+        if self.failure is not None:
+            return str(Searcher.FINISHED)
         trial = self._study.ask()
-        recipe = trial.user_attrs.get("recipe")
-        if recipe is None:
+        recipe, given = (trial.user_attrs.get(name) for name in ("recipe", "params"))
+        if given is None:
             params = self._space.sample(trial)
+            trial.set_user_attr("params", params.model_dump())
         else:
-            params = Params.model_validate(trial.user_attrs["params"])
+            params = Params.model_validate(given)
             self._space.register(trial, params)
         self._asked[trial_id] = trial
         return {"number": trial.number, "recipe": recipe, "params": params.model_dump()}
@@ -65,7 +69,10 @@ class OptunaSearcher(Searcher):
             frozen = self._study.tell(trial, result["best"])
         else:
             frozen = self._study.tell(trial, state=TrialState.PRUNED)
-        self._ended(frozen)
+        try:
+            self._ended(frozen)
+        except Exception as failure:
+            self.failure = self.failure or failure
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the storage holds it all."""
@@ -100,10 +107,14 @@ def open_optuna_study(
             study.enqueue_trial(space.inside(params), user_attrs=attrs)
     for trial in trials:
         if trial.state == TrialState.RUNNING:
-            study.tell(trial.number, state=TrialState.FAIL)
-            resumed: dict[str, Any] = {**trial.user_attrs, "resume_of": trial.number}
-            study.enqueue_trial(trial.params, user_attrs=resumed)
+            requeue(study, study.tell(trial.number, state=TrialState.FAIL))
     return study
+
+
+def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Enqueue a trial that did not fail by its params; then it does not count itself."""
+    attrs: dict[str, Any] = {**trial.user_attrs, "resume_of": trial.number}
+    study.enqueue_trial(trial.params, user_attrs=attrs)
 
 
 def count_done(study: optuna.Study) -> int:

@@ -67,7 +67,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def read_table(source: TableSource, index: int, name: str) -> pd.DataFrame:
-    theirs = _open_table(source.table)
+    theirs = _open_table(source)
     columns = {ours: name for ours, name in source.columns.items() if name is not None}
     for wanted in columns.values():
         if wanted not in theirs:
@@ -97,19 +97,17 @@ def read_table(source: TableSource, index: int, name: str) -> pd.DataFrame:
     return _refuse_repeats(table, source)
 
 
-def _open_table(path: Path) -> pd.DataFrame:
+def _open_table(source: TableSource) -> pd.DataFrame:
+    path = source.table
     if not path.is_file():
         raise DatasetError(f"{path}: no such table; mend dataset.sources[].table")
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return pd.read_parquet(path)
-        return (
-            pd.read_csv(path, sep=None, engine="python")
-            if path.suffix == ".tsv"
-            else pd.read_csv(path)
-        )
+        # An image called 0012 is not the number 12.
+        return pd.read_csv(path, dtype={source.columns["image"]: str})
     except (ValueError, OSError) as error:
-        first = str(error).splitlines()[0]
+        first = " ".join(str(error).split())[:200] or type(error).__name__
         raise DatasetError(
             f"{path}: cannot be read as a table ({first}); give CSV or Parquet"
         ) from error
@@ -138,7 +136,10 @@ def _find_images(source: TableSource, names: Sequence[str]) -> list[Path]:
 
 
 def _relative(path: Path, folders: Sequence[Path]) -> str:
-    return next(path.relative_to(f).as_posix() for f in folders if path.is_relative_to(f))
+    for folder in folders:
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix()
+    raise DatasetError(f"{path}: outside {folders[0]}; name images relative to their folders")
 
 
 def _given_splits(source: TableSource, table: pd.DataFrame, column: str | None) -> list[str | None]:

@@ -112,6 +112,15 @@ class Space(RootModel[dict[str, Rule]]):
                 flat[name] = rule.suggest(trial, name)
         return unflatten(flat)
 
+    def corners(self) -> list[Params]:
+        """A draw for each backbone and each loss: enough to see whether they can be built."""
+        rules = {n: rule for n, rule in self.root.items() if isinstance(rule, Choice | Range)}
+        firsts = {name: rule.extremes()[0] for name, rule in rules.items()}
+        draws = [firsts]
+        for name in {"backbone", "loss"} & rules.keys():
+            draws += [firsts | {name: value} for value in rules[name].extremes()]
+        return [self.sample(optuna.trial.FixedTrial(draw)) for draw in draws]
+
     def inside(self, params: Params) -> dict[str, Scalar]:
         """Those values of given params that this space could have sampled itself."""
         flat = flatten(params)

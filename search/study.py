@@ -1,5 +1,6 @@
 """A study on Ray Tune: Optuna samples, ASHA stops, the folder remembers. The only Tune file."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from typing import Any
 import optuna
 import ray
 import yaml
+from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler
@@ -19,17 +21,18 @@ from search.atomic import write_text
 from search.backbones import build_classifier, preprocessing_of
 from search.config import ExperimentConfig
 from search.errors import StudyError
+from search.identity import refuse_other
 from search.intake import Progress, take_in
+from search.losses import build_loss
+from search.metrics import LOWER_IS_BETTER
 from search.params import Params
 from search.portfolio import load_portfolio
-from search.records import Status, StudyFolder, TrialRecord
+from search.records import StudyFolder, TrialRecord
 from search.searcher import OptunaSearcher, count_done, open_optuna_study
-from search.train import LOWER_IS_BETTER, Epoch
+from search.settle import collect_weights, settle_leftovers, settle_trial
+from search.train import Epoch
 from search.trial import Trial, open_fold_images, train_trial
 
-STATUS: dict[str, Status] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-# What may change between a search and its rerun: how much, where and on what, not what.
-FREE = {"output", "cache", "budget", "resources", "ensemble"}
 Ended = Callable[[TrialRecord, int], None]  # a record, and how many trials are done
 
 
@@ -51,12 +54,25 @@ def run_study(
         StudyError: the folder holds another experiment's study, or no trial could finish.
     """
     folder = StudyFolder(config.study_folder)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.path / "lock", timeout=0):
+            return _run(config, folder, progress, ended)
+    except Timeout as error:
+        raise StudyError(
+            f"{folder.path}: another search works on this study; wait for it or stop it"
+        ) from error
+
+
+def _run(
+    config: ExperimentConfig, folder: StudyFolder, progress: Progress, ended: Ended
+) -> StudyFolder:
     if not (folder.path / "study.json").exists():
         _begin(config, folder, progress)
-    _refuse_other(config, folder)
+    refuse_other(config, folder)
     n_classes = len(folder.head().classes)
     recipes = load_portfolio(config.portfolio, n_classes=n_classes)
-    _check_recipes(config, recipes, n_classes)
+    _check_trials(config, recipes, n_classes)
     study = open_optuna_study(
         folder.storage_url,
         config.name,
@@ -65,6 +81,7 @@ def run_study(
         recipes=recipes,
         space=config.space,
     )
+    settle_leftovers(folder, study)
     remaining = config.budget.trials - count_done(study)
     if remaining > 0:
         _warm_caches(config, recipes.values(), progress)
@@ -85,30 +102,11 @@ def _begin(config: ExperimentConfig, folder: StudyFolder, progress: Progress) ->
     folder.write_head(head)
 
 
-def _refuse_other(config: ExperimentConfig, folder: StudyFolder) -> None:
-    """Refuse to mix two experiments in one folder, and name what differs."""
-    head = folder.head()
-    stored = yaml.safe_load((folder.path / "config.yaml").read_text(encoding="utf-8"))
-    given = config.model_dump(mode="json", exclude_none=True)
-    differ = [k for k in {**stored, **given} if k not in FREE and stored.get(k) != given.get(k)]
-    if differ:
-        key = differ[0]
-        raise StudyError(
-            f"{folder.path}: holds study {head.name!r} with another {key} "
-            f"({_short(stored.get(key))}, now {_short(given.get(key))}); "
-            "choose another output folder, or take the old one away"
-        )
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _check_recipes(config: ExperimentConfig, recipes: dict[str, Params], n_classes: int) -> None:
-    """Build each recipe's classifier once, so that a missing weights file stops the study now."""
-    for params in recipes.values():
+def _check_trials(config: ExperimentConfig, recipes: dict[str, Params], n_classes: int) -> None:
+    """Build what the recipes and the space ask for once: what is missing stops the study now."""
+    for params in {*recipes.values(), *config.space.corners()}:
         build_classifier(params, n_classes, config.weights)
+        build_loss(params, None, n_classes)
 
 
 def _warm_caches(config: ExperimentConfig, recipes: Iterable[Params], progress: Progress) -> None:
@@ -128,16 +126,18 @@ def _tune(
     minimise = config.objective in LOWER_IS_BETTER
     mode = "min" if minimise else "max"
     before = count_done(study)
+    told = {record.number for record in folder.records() if record.again}
 
     def settle(frozen: FrozenTrial) -> None:
-        record = _settled_record(folder, frozen)
-        folder.write_record(record)
-        _collect_weights(folder, config.budget.keep_weights, minimise=minimise)
+        record = settle_trial(folder, study, frozen)
+        collect_weights(folder, config.budget.keep_weights, minimise=minimise)
         ended(record, count_done(study))
 
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # whose banner verbose=0 does not silence
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the records say why a trial failed
     slots = _slots(config)
     scratch = Path(tempfile.mkdtemp(prefix="consilium-tune-"))
+    searcher = OptunaSearcher(study, config.space, mode=mode, ended=settle)
     try:
         tune.Tuner(
             tune.with_resources(
@@ -145,7 +145,7 @@ def _tune(
                 {"cpu": config.resources.cpu, "gpu": config.resources.gpu},
             ),
             tune_config=tune.TuneConfig(
-                search_alg=OptunaSearcher(study, config.space, mode=mode, ended=settle),
+                search_alg=searcher,
                 scheduler=AsyncHyperBandScheduler(
                     time_attr="epoch",
                     metric="objective",
@@ -163,7 +163,14 @@ def _tune(
         ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if searcher.failure is not None:
+        raise searcher.failure
     if count_done(study) < before + remaining:
+        outside = [r.error for r in folder.records() if r.again and r.number not in told]
+        if outside:
+            raise StudyError(
+                f"{folder.path}: {outside[-1]}; mend it and run the same command again"
+            )
         # Tune takes the first Ctrl-C for itself and ends its loop as if all were done.
         raise KeyboardInterrupt
 
@@ -187,37 +194,6 @@ def _trainable(settings: dict[str, Any], *, config: ExperimentConfig) -> None:
         )
 
     train_trial(config, trial, report=report, threads=config.resources.cpu)
-
-
-def _settled_record(folder: StudyFolder, frozen: FrozenTrial) -> TrialRecord:
-    """The trial's own record with the status it ended in; a bare one if it never wrote any."""
-    status = STATUS[frozen.state.name]
-    try:
-        record = folder.record(frozen.number)
-    except FileNotFoundError:
-        params = frozen.user_attrs.get("params", {})
-        record = TrialRecord(
-            number=frozen.number,
-            status=status,
-            recipe=frozen.user_attrs.get("recipe"),
-            params=Params.model_validate(params),
-            fold=0,
-        )
-    error = record.error or ("the worker died" if status == "failed" else None)
-    return record.model_copy(update={"status": status, "error": error})
-
-
-def _collect_weights(folder: StudyFolder, keep: int, *, minimise: bool) -> None:
-    """Keep weights of the best trials and of the recipes, which stand beside the ensemble."""
-    records = [r for r in folder.records() if r.status != "running"]
-    ranked = sorted(
-        (r for r in records if r.value is not None and r.status != "failed"),
-        key=lambda r: (r.value or 0.0) * (1 if minimise else -1),
-    )
-    kept = {r.number for r in ranked[:keep]} | {r.number for r in ranked if r.recipe}
-    for record in records:
-        if record.number not in kept:
-            folder.drop_weights(record.number)
 
 
 def _slots(config: ExperimentConfig) -> int:

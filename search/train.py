@@ -16,11 +16,9 @@ from search.batches import Batches, Fold
 from search.config import PolicyConfig, WeightsConfig
 from search.errors import TrainingError
 from search.losses import balanced_weights, build_loss
-from search.metrics import evaluate_probs
+from search.metrics import LOWER_IS_BETTER, evaluate_probs
 from search.optimise import LearningRate, build_optimizer
 from search.params import Params
-
-LOWER_IS_BETTER = frozenset({"nll", "brier", "ece", "cost_at_threshold"})
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Epoch:
 
     Attributes:
         number: from 1.
-        metrics: of the validation fold, with train_nll, lr, train_seconds and val_seconds.
+        metrics: of the validation fold, with train_loss, lr, train_seconds and val_seconds.
         value: the objective; best_value is the best so far.
         improved: this epoch is the best so far.
         last: the trial ends here by itself.
@@ -100,7 +98,10 @@ def train_fold(
         metrics, probs = trainer.epoch(number)
         value = metrics.get(task.objective, float("nan"))
         if not np.isfinite(value):
-            raise TrainingError(f"{task.objective} is {value} in epoch {number}; lower lr")
+            raise TrainingError(
+                f"{task.objective} is {value} in epoch {number}; lower lr, or see that the "
+                "validation fold holds every class"
+            )
         history.append(metrics)
         improved = best is None or sign * value < sign * best.value
         if best is None or improved:

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 from search.atomic import finite
 from search.backbones import preprocessing_of
 from search.batches import Fold
-from search.cache import ImageCache, Progress, cache_images
+from search.cache import ImageCache, Progress, cache_rows
 from search.config import ExperimentConfig
+from search.errors import CacheError
 from search.metrics import confusion, per_class_report
 from search.params import Params
 from search.records import StudyFolder, TrialRecord
@@ -40,10 +40,20 @@ def train_trial(
     """
     torch.set_num_threads(threads)
     study = StudyFolder(config.study_folder)
-    head = study.head()
-    images = fold_images(study)
-    cache = open_fold_images(config, trial.params, threads=threads)
-    rows = cache.rows(images["digest"].tolist())
+    keep = _Keeper(study, trial)
+    try:
+        return _train(config, trial, keep, report, threads)
+    except Exception as error:
+        keep.fail(error)
+        raise
+
+
+def _train(
+    config: ExperimentConfig, trial: Trial, keep: "_Keeper", report: Report, threads: int
+) -> FoldResult:
+    study = keep.study
+    head, images = study.head(), fold_images(study)
+    cache, rows = open_fold_images(config, trial.params, threads=threads)
     train, val = fold_rows(images, trial.fold)
     labels = images["label"].to_numpy(np.int64)
     fold = Fold(cache.pixels, rows[train], labels[train], rows[val], labels[val])
@@ -57,19 +67,14 @@ def train_trial(
         weights=config.weights,
         seed=config.seed,
     )
-    keys = images["image"].to_numpy()[val]
-    keep = _Keeper(study, trial, keys.tolist(), fold.val_labels, head.classes)
+    keys = images["image"].to_numpy()[val].tolist()
 
     def kept(epoch: Epoch) -> None:
-        keep(epoch)
+        keep.epoch(epoch, keys, fold.val_labels, head.classes)
         report(epoch)
 
     device = "cuda" if torch.cuda.is_available() and config.resources.gpu > 0 else "cpu"
-    try:
-        return train_fold(fold, trial.params, task, device=device, report=kept)
-    except Exception as error:
-        keep.fail(error)
-        raise
+    return train_fold(fold, trial.params, task, device=device, report=kept)
 
 
 def fold_images(study: StudyFolder) -> pd.DataFrame:
@@ -80,27 +85,20 @@ def fold_images(study: StudyFolder) -> pd.DataFrame:
 
 def open_fold_images(
     config: ExperimentConfig, params: Params, *, threads: int = 1, progress: Progress | None = None
-) -> ImageCache:
-    """The decoded images of all folds at a trial's size, from this machine's cache."""
+) -> tuple[ImageCache, NDArray[np.int64]]:
+    """The decoded images of all folds at a trial's size, and the row of each."""
     images = fold_images(StudyFolder(config.study_folder))
-    paths = {d: Path(p) for d, p in zip(images["digest"], images["path"], strict=True)}
-    return cache_images(
-        paths, preprocessing_of(params), config.cache_folder, threads=threads, progress=progress
+    preprocessing = preprocessing_of(params)
+    return cache_rows(
+        images, preprocessing, config.cache_folder, threads=threads, progress=progress
     )
 
 
 class _Keeper:
     """Writes a trial's files after each epoch."""
 
-    def __init__(
-        self,
-        study: StudyFolder,
-        trial: Trial,
-        images: list[str],
-        labels: NDArray[np.int64],
-        classes: list[str],
-    ) -> None:
-        self.study, self.images, self.labels, self.classes = study, images, labels, classes
+    def __init__(self, study: StudyFolder, trial: Trial) -> None:
+        self.study = study
         self.start = time.perf_counter()
         self.record = TrialRecord(
             number=trial.number,
@@ -111,23 +109,32 @@ class _Keeper:
         )
         study.write_record(self.record)
 
-    def __call__(self, epoch: Epoch) -> None:
+    def epoch(
+        self, epoch: Epoch, images: list[str], labels: NDArray[np.int64], classes: list[str]
+    ) -> None:
+        """Note an epoch; where it is the best so far, its probabilities and weights, too."""
         number = self.record.number
         update = {
             "epochs": [*self.record.epochs, finite(epoch.metrics)],
             "seconds": time.perf_counter() - self.start,
         }
         if epoch.improved:
-            self.study.write_probs(number, self.images, epoch.probs, self.classes)
+            self.study.write_probs(number, images, epoch.probs, classes)
             self.study.write_weights(number, epoch.state)
             update |= {"value": epoch.value, "best_epoch": epoch.number}
-            update["confusion"] = confusion(epoch.probs, self.labels).tolist()
-            update["per_class"] = finite(per_class_report(epoch.probs, self.labels, self.classes))
+            update["confusion"] = confusion(epoch.probs, labels).tolist()
+            update["per_class"] = finite(per_class_report(epoch.probs, labels, classes))
         self.record = self.record.model_copy(update=update)
         self.study.write_record(self.record)
 
     def fail(self, error: Exception) -> None:
         """Note why the trial ends."""
         reason = " ".join(str(error).split()) or type(error).__name__
-        self.record = self.record.model_copy(update={"status": "failed", "error": reason[:500]})
+        update = {"status": "failed", "error": reason[:500], "again": _is_outside(error)}
+        self.record = self.record.model_copy(update=update)
         self.study.write_record(self.record)
+
+
+def _is_outside(error: Exception) -> bool:
+    """Whether a trial failed by its surroundings, a full disk say, and not by its params."""
+    return isinstance(error, OSError | CacheError)

@@ -15,6 +15,7 @@ class ServingConfig(Config):
     """One service: a bundle, where it listens, what it may spend, what it takes."""
 
     bundle: Location = Field(description="folder that consilium ensemble made")
+    digest: str | None = Field(None, description="the bundle's; a replica refuses any other")
     host: str = Field("127.0.0.1", description="0.0.0.0 opens it to the network")
     port: int = Field(8000, ge=1, le=65535)
 

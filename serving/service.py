@@ -13,6 +13,7 @@ from PIL import Image
 from ensemble.bundle import OperatingPoint, load_bundle
 from ensemble.golden import check_golden
 from ensemble.runtime import Runtime
+from search.errors import BundleError
 from serving.config import ServingConfig
 from serving.images import decode_image
 from serving.schemas import ImagePrediction, UsedPoint, identity
@@ -34,6 +35,10 @@ class Service:
         """
         self.config = config
         self.bundle = load_bundle(config.bundle)
+        if config.digest not in (None, self.bundle.manifest.digest):
+            raise BundleError(
+                f"{config.bundle}: built again since the service started; start the service anew"
+            )
         self.identity = identity(self.bundle.manifest)
         self._runtime = Runtime(self.bundle)
         self._pool = ThreadPoolExecutor(config.cpus, thread_name_prefix="members")

@@ -40,13 +40,13 @@ def start_service(
         ServingError: the port is in use, CPUs are too few, Serve runs already, or the service
             does not get ready.
     """
-    load_bundle(config.bundle)
+    digest = load_bundle(config.bundle).manifest.digest
     check_port(config.host, config.port)
     _check_cpus(config)
     if serve.status().proxies:
         raise ServingError("Ray Serve runs on this cluster already; stop it first")
     try:
-        _deploy(config)
+        _deploy(config.model_copy(update={"digest": digest}))
         _wait_until_ready(config.url, timeout_s)
         if announce is not None:
             announce(config.url)

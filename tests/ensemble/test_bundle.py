@@ -92,8 +92,24 @@ def test_a_link_out_of_the_bundle_is_refused(bundle: Path, tmp_path: Path) -> No
     outside = tmp_path / "card.md"
     shutil.move(bundle / "card.md", outside)
     (bundle / "card.md").symlink_to(outside)
-    with pytest.raises(BundleError, match=r"card.md: missing from the bundle"):
+    with pytest.raises(BundleError, match=r"card.md: a link; a bundle holds its files itself"):
         load_bundle(bundle)
+
+
+def test_a_member_outside_the_bundle_is_refused(bundle: Path) -> None:
+    members = json.loads((bundle / MANIFEST).read_text())["members"]
+    members[0]["onnx_file"] = "../evil.onnx"
+    change(bundle / MANIFEST, "members", members, seal=True)
+    with pytest.raises(BundleError, match=r"member file ../evil.onnx is not listed"):
+        load_bundle(bundle)
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(BundleError, match="stands in the bundle's place and is none"):
+        write_tiny_bundle(tmp_path / "mine", n_members=1)
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "letter.txt"]
 
 
 def test_operating_points_go_by_name(bundle: Path) -> None:

@@ -8,8 +8,8 @@ from search.audit import Audit, apply_policies, audit_dataset
 from search.config import AuditConfig
 
 CLASSES = ("benign", "malignant")
-KEEP = dict.fromkeys(
-    ("damaged", "tiny", "non_rgb", "missing_metadata", "label_conflicts", "duplicates",
+KEEP = {"damaged": "drop"} | dict.fromkeys(
+    ("tiny", "non_rgb", "missing_metadata", "label_conflicts", "duplicates",
      "near_duplicates", "leaks"), "keep",
 )  # fmt: skip
 

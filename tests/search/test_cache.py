@@ -23,7 +23,11 @@ def some_images(folder: Path, count: int = 3) -> dict[str, Path]:
     paths = [folder / "images" / f"{i}.jpg" for i in range(count)]
     for i, path in enumerate(paths):
         draw(path, i)
-    return {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in paths}
+    return {digest_of(path): path for path in paths}
+
+
+def digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @settings(
@@ -93,10 +97,29 @@ def test_a_damaged_image_is_named_and_stops_no_other(tmp_path: Path) -> None:
     images = some_images(tmp_path)
     broken = tmp_path / "images" / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff no jpeg")
-    cache = cache_images({**images, "bad": broken}, PIXELS, tmp_path / "cache")
+    bad = digest_of(broken)
+    cache = cache_images({**images, bad: broken}, PIXELS, tmp_path / "cache")
     assert len(cache.row_of) == 3
     with pytest.raises(CacheError, match=r"broken.jpg: .*; drop it with audit.damaged: drop"):
-        cache.rows(["bad"])
+        cache.rows([bad])
+
+
+def test_a_file_that_changed_since_the_audit_is_refused(tmp_path: Path) -> None:
+    images = some_images(tmp_path)
+    draw(tmp_path / "images" / "1.jpg", 99)
+    with pytest.raises(CacheError, match=r"1.jpg: changed since the audit"):
+        cache_images(images, PIXELS, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*/"))
+
+
+def test_a_file_that_is_away_is_not_remembered_as_damaged(tmp_path: Path) -> None:
+    images = some_images(tmp_path)
+    path = tmp_path / "images" / "1.jpg"
+    path.rename(tmp_path / "away.jpg")
+    with pytest.raises(CacheError, match=r"1.jpg: no such file or directory; bring the file back"):
+        cache_images(images, PIXELS, tmp_path / "cache")
+    (tmp_path / "away.jpg").rename(path)
+    assert len(cache_images(images, PIXELS, tmp_path / "cache").row_of) == 3
 
 
 def test_a_full_disk_is_said_before_anything_is_written(

@@ -94,3 +94,16 @@ def test_flat_names_round_trip() -> None:
 def test_an_impossible_rule_is_refused(space: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Space.model_validate(space)
+
+
+def test_corners_hold_every_backbone_and_loss_as_they_would_be_drawn() -> None:
+    space = Space.model_validate(
+        {
+            "backbone": {"choice": ["cnn", "vgg16"]},
+            "weights": {"choice": ["hub"], "when": {"backbone": ["vgg16"]}},
+            "loss": {"choice": ["bce", "focal"]},
+            "lr": {"low": 1e-4, "high": 1e-2},
+        }
+    )
+    found = {(p.backbone, p.weights, p.loss) for p in space.corners()}
+    assert found == {("cnn", "none", "bce"), ("vgg16", "hub", "bce"), ("cnn", "none", "focal")}

@@ -9,10 +9,11 @@ from pathlib import Path
 import optuna
 import pytest
 import ray
+from filelock import FileLock
 from optuna.trial import TrialState
 
 from search.config import ExperimentConfig
-from search.errors import StudyError
+from search.errors import StudyError, TrainingError
 from search.records import StudyFolder, TrialRecord
 from search.study import run_study
 from tests.search.test_intake import an_experiment
@@ -140,6 +141,7 @@ def test_a_trial_that_a_kill_left_running_is_done_again(tmp_path: Path) -> None:
     assert last.params == killed.params
     assert last.user_attrs["resume_of"] == killed.number
     assert len([t for t in the_trials(study) if t.state != TrialState.FAIL]) == 3
+    assert study.record(killed.number).error == "the search was stopped; done again"
 
 
 def test_another_experiment_in_the_same_folder_is_refused(
@@ -150,16 +152,61 @@ def test_another_experiment_in_the_same_folder_is_refused(
         run_study(config)
 
 
-def test_a_study_whose_trials_all_fail_says_why(tmp_path: Path) -> None:
+def test_weights_that_are_missing_are_said_before_the_first_trial(tmp_path: Path) -> None:
     config = an_experiment(
         tmp_path,
         space={"backbone": "mobilenetv2_035", "weights": "folder", "image_size": 32},
         weights={"folder": str(tmp_path)},
         portfolio={"recipes": []},
-        budget={"trials": 1},
     )
-    with pytest.raises(StudyError, match=r"no trial finished \(.*mobilenetv2_035.safetensors"):
+    with pytest.raises(TrainingError, match=r"mobilenetv2_035.safetensors is missing"):
         run_study(config)
+
+
+def test_trials_that_failed_by_their_surroundings_are_done_again(tmp_path: Path) -> None:
+    config = an_experiment(
+        tmp_path,
+        space=SPACE,
+        portfolio={"recipes": []},
+        fidelity={"max_epochs": 1},
+        budget={"trials": 2},
+        cache=str(tmp_path / "cache"),
+    )
+    (tmp_path / "cache").write_text("a file stands here")
+    with pytest.raises(StudyError, match=r"cache cannot be written .*; mend it and run the same"):
+        run_study(config)
+    (tmp_path / "cache").unlink()
+    study = run_study(config)
+    records = study.records()
+    assert [r.status for r in records if not r.again] == ["complete"] * 2
+    assert {r.status for r in records if r.again} == {"failed"}
+    failed, done = ({r.params.lr for r in records if r.again == again} for again in (True, False))
+    assert failed <= done
+
+
+def test_a_second_search_on_the_same_study_is_refused(
+    finished: tuple[ExperimentConfig, StudyFolder],
+) -> None:
+    config, study = finished
+    with (
+        FileLock(study.path / "lock"),
+        pytest.raises(StudyError, match="another search works on this study"),
+    ):
+        run_study(config)
+
+
+def test_an_error_of_the_driver_comes_through_as_itself(tmp_path: Path) -> None:
+    config = a_study(tmp_path, trials=2)
+
+    def full(record: TrialRecord, done: int) -> None:
+        raise OSError(28, "No space left on device", "record.json")
+
+    with pytest.raises(OSError, match="No space left"):
+        run_study(config, ended=full)
+    study = run_study(config)
+    assert {record.status for record in study.records()} <= {"complete", "pruned", "failed"}
+    done = [t for t in the_trials(study) if t.state != TrialState.FAIL]
+    assert len(done) == 2
 
 
 def test_more_cpus_than_there_are_is_said_at_once(tmp_path: Path) -> None:
