@@ -3,7 +3,10 @@
 import logging
 import os
 import shutil
+import signal
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,7 +61,14 @@ def _embedded() -> Iterator[None]:
             _temp_dir=str(folder),
             _node_ip_address="127.0.0.1",
         )
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _stop)  # Ray's own handler ends without cleaning up
         yield
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stop(signum: int, _: object) -> None:
+    """Leave by the way that shuts Ray down and takes its folder away."""
+    sys.exit(128 + signum)
