@@ -161,9 +161,10 @@ def _stop(errors: Sequence[Finding]) -> None:
     if not errors:
         return
     first, *others = errors
+    ways = "drop" if first.kind == "damaged" else "drop or keep"  # what does not decode cannot stay
     message = (
         f"audit: {first.kind}: {first.note}, for example {' and '.join(first.groups[0][:2])}; "
-        f"set audit.{first.kind}: drop or keep in the config"
+        f"set audit.{first.kind}: {ways} in the config"
     )
     for other in others:
         message += f"; likewise audit.{other.kind}: {other.note}"

@@ -66,7 +66,7 @@ def test_the_splits_hash_covers_the_sealed_rows(tmp_path: Path) -> None:
 def test_the_audit_leaves_its_page_even_where_it_stops_the_search(tmp_path: Path) -> None:
     config = an_experiment(tmp_path, audit={"damaged": "error"})
     (tmp_path / "images" / "i03.jpg").write_bytes(b"")
-    with pytest.raises(AuditError, match=r"audit: damaged: .*i03.jpg; set audit.damaged: drop"):
+    with pytest.raises(AuditError, match=r"audit: damaged: .*i03.jpg; set audit.damaged: drop in"):
         take_in(config, StudyFolder(config.study_folder))
     assert "i03" in (config.study_folder / "audit.html").read_text()
     assert not (config.study_folder / "splits.parquet").exists()
