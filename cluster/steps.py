@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def search_trials(settings: ExperimentConfig) -> list[dict[str, Any]]:
     """Search, and tell of each trial, best first. Ray must be running."""
-    from search.metrics import LOWER_IS_BETTER
+    from search.objectives import minimised
     from search.study import run_study
 
     with progress_bars() as progress:
@@ -25,7 +25,8 @@ def search_trials(settings: ExperimentConfig) -> list[dict[str, Any]]:
             progress=progress,
             ended=lambda record, done: trial_line(record, done, settings.budget.trials),
         )
-    sign = 1 if settings.objective in LOWER_IS_BETTER else -1
+    objective = settings.objectives[0]
+    sign = 1 if minimised(objective) else -1
     records = sorted(
         study.records(), key=lambda r: (r.value is None, sign * (r.value or 0), r.number)
     )
@@ -36,7 +37,7 @@ def search_trials(settings: ExperimentConfig) -> list[dict[str, Any]]:
             "recipe": r.recipe,
             "backbone": r.params.backbone,
             "size": r.params.image_size,
-            settings.objective: r.value,
+            objective: r.value,
             "auroc": r.epochs[r.best_epoch - 1].get("auroc") if r.best_epoch else None,
             "epochs": len(r.epochs),
             "seconds": round(r.seconds, 1),

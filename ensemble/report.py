@@ -16,7 +16,7 @@ from ensemble import figures
 from ensemble.bundle import Manifest
 from ensemble.evaluate import Evaluation
 from search.atomic import write_text
-from search.metrics import LOWER_IS_BETTER
+from search.objectives import LOWER_IS_BETTER
 
 SKIPPED = 100  # images listed
 NAMES = {

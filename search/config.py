@@ -7,6 +7,7 @@ from pydantic import (
     AfterValidator,
     Discriminator,
     Field,
+    PositiveFloat,
     PositiveInt,
     Tag,
     ValidationInfo,
@@ -14,6 +15,7 @@ from pydantic import (
 )
 
 from search.document import read_document, validate_document
+from search.objectives import COSTS, Limited, Metric, Objective
 from search.params import Config, Share
 from search.space import Space
 
@@ -147,30 +149,54 @@ class FidelityConfig(Config):
     grace: PositiveInt = Field(1, description="epochs before the first rung")
     reduction: int = Field(3, ge=2, description="ASHA keeps one trial in this many at each rung")
     patience: PositiveInt | None = Field(None, description="epochs without a gain before a stop")
+    finalists: int = Field(3, ge=0, description="best trials that go on to the remaining folds")
+    image_size: int | None = Field(
+        None, ge=16, le=1024, description="pixels of the finalists' second rung; none if absent"
+    )
 
 
 class PortfolioConfig(Config):
-    """The first trials: known-good fixed recipes."""
+    """The first trials: known-good fixed recipes, and the user's own."""
 
     recipes: list[str] | Literal["all"] = Field("all", description="names in search/portfolio.yaml")
     override: dict[str, Any] = Field(default={}, description="params set in every recipe")
+    file: Location | None = Field(None, description="a YAML list of params to try as well")
 
 
 class BudgetConfig(Config):
     """How much a study may spend."""
 
     trials: PositiveInt = 12
+    minutes: PositiveFloat | None = Field(None, description="of wall time, over all restarts")
+    gpu_hours: PositiveFloat | None = Field(None, description="over all trials and restarts")
     keep_weights: PositiveInt = Field(5, description="trials whose weights stay on disk")
 
 
 class ResourcesConfig(Config):
     """What one trial occupies."""
 
-    cpu: PositiveInt = 1
-    gpu: float = Field(0, ge=0, le=1)
+    cpu: PositiveInt = Field(1, description="of each worker; as many threads train")
+    gpu: float = Field(0, ge=0, le=1, description="of each worker: a share, or a whole one")
+    workers: PositiveInt = Field(1, description="processes that train one trial together")
+
+    @model_validator(mode="after")
+    def _workers_share_no_gpu(self) -> Self:
+        if self.workers > 1 and self.gpu not in (0, 1):
+            raise ValueError(f"{self.workers} workers need gpu 0 or 1 each, it is {self.gpu:g}")
+        return self
 
 
-Objective = Literal["nll", "brier", "auroc", "auprc", "balanced_accuracy"]
+class TrackingConfig(Config):
+    """Where else a study's numbers go; TensorBoard files are always written."""
+
+    mlflow: str | None = Field(None, description="tracking URI of an MLflow server")
+
+
+SamplerName = Literal["tpe", "gp", "cmaes", "nsga2", "random", "qmc"]
+
+
+# What of the policy an objective at the operating point goes by.
+POLICY_OF = {"specificity_at_sensitivity": "sensitivity", "cost": "cost_ratio"}
 
 
 class ExperimentConfig(Config):
@@ -185,13 +211,41 @@ class ExperimentConfig(Config):
     splits: SplitsConfig = SplitsConfig()
     weights: WeightsConfig = WeightsConfig()
     policy: PolicyConfig = PolicyConfig(sensitivity=0.95)
-    objective: Objective = "nll"
+    objective: Metric | list[Objective] = Field(
+        "nll", description="what trials are ranked by; several give a Pareto front"
+    )
+    constraints: dict[Limited, PositiveFloat] = Field(default={}, description="upper bounds")
+    sampler: SamplerName = "tpe"
+    storage: str | None = Field(
+        None, description="RDB URL of the Optuna storage; SQLite in the study folder if absent"
+    )
     space: Space
     portfolio: PortfolioConfig = PortfolioConfig()
     fidelity: FidelityConfig = FidelityConfig()
     budget: BudgetConfig = BudgetConfig()
     resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
     ensemble: dict[str, Any] = Field(default={}, description="checked by ensemble/config.py")
+
+    @model_validator(mode="after")
+    def _objectives_fit(self) -> Self:
+        first, *others = self.objectives
+        if first in COSTS or len({first, *others}) != len(self.objectives):
+            raise ValueError(
+                f"objective {', '.join(self.objectives)}: name each once, a metric of the "
+                "probabilities first, which is what trials are stopped by"
+            )
+        for name in self.objectives:
+            if name in POLICY_OF and self.dataset.positive is None:
+                raise ValueError(f"objective {name} needs a positive class; set dataset.positive")
+            if name in POLICY_OF and getattr(self.policy, POLICY_OF[name]) is None:
+                raise ValueError(f"objective {name} needs policy.{POLICY_OF[name]}")
+        return self
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """One or several; trials are stopped and weights kept by the first."""
+        return (self.objective,) if isinstance(self.objective, str) else tuple(self.objective)
 
     @property
     def study_folder(self) -> Path:

@@ -1,6 +1,7 @@
 """From a config to the images a study may use: dataset, audit, splits, and the seal."""
 
 import platform
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -91,10 +92,12 @@ def take_in(
     counts = table["part"].value_counts().to_dict()
     return StudyHead(
         name=config.name,
+        storage_name=f"{config.name}-{uuid.uuid4().hex[:8]}",  # one database may hold many studies
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         classes=list(data.dataset.classes),
         positive=config.dataset.positive,
-        objective=config.objective,
+        objective=config.objectives[0],
+        objectives=list(config.objectives),
         seed=config.seed,
         data_digest=data.audit.digest,
         splits_hash=splits_hash(splits),

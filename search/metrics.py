@@ -21,7 +21,6 @@ Ints = NDArray[np.int64]
 
 NLL_FLOOR = 1e-7
 ECE_BINS = 15
-LOWER_IS_BETTER = frozenset({"nll", "brier", "ece"})  # all others: higher
 
 
 def evaluate_probs(

@@ -26,7 +26,7 @@ from search.atomic import replacing, write_json
 from search.errors import StudyError
 from search.params import Config, Params
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 lacks the fields that have defaults here
 C = TypeVar("C", bound=Config)
 Status = Literal["running", "complete", "pruned", "failed"]
 
@@ -36,10 +36,12 @@ class StudyHead(Config):
 
     schema_version: int = SCHEMA_VERSION
     name: str
+    storage_name: str | None = Field(None, description="of the Optuna study; v1: name")
     created: str
     classes: list[str]
     positive: str | None
-    objective: str
+    objective: str = Field(description="the first of several, which trials are ranked by")
+    objectives: list[str] = Field(default=[], description="all of them; v1: just the one")
     seed: int
     data_digest: str
     splits_hash: str
@@ -55,9 +57,24 @@ class TrialRecord(Config):
     recipe: str | None = None
     params: Params
     fold: int
-    value: float | None = Field(None, description="the objective at the best epoch")
+    value: float | None = Field(None, description="the first objective at the best epoch")
+    values: dict[str, float] = Field(default={}, description="every objective at the best epoch")
     best_epoch: int | None = None
+    costs: dict[str, float] = Field(
+        default={}, description="params_m: millions; latency_ms: one image on one CPU thread"
+    )
+    violations: dict[str, float] = Field(
+        default={}, description="constraint: by how much its bound is exceeded; empty if feasible"
+    )
+    started: str | None = Field(None, description="UTC, ISO 8601")
     seconds: float = 0
+    gpu_hours: float = Field(0, description="seconds times the GPUs it held, as hours")
+    worker: str | None = Field(None, description="host:pid of the process that trained it")
+    workers: int = 1
+    micro_batch: int | None = Field(
+        None, description="images a pass, where the GPU had no room for a whole batch"
+    )
+    promoted_from: int | None = Field(None, description="trial of the first rung")
     epochs: list[dict[str, float | None]] = Field(default=[], description="metrics; None is NaN")
     confusion: list[list[int]] | None = Field(None, description="at the best epoch; rows are true")
     per_class: list[dict[str, float | int | str | None]] = Field(

@@ -24,7 +24,7 @@ from search.errors import StudyError
 from search.identity import refuse_other
 from search.intake import Progress, take_in
 from search.losses import build_loss
-from search.metrics import LOWER_IS_BETTER
+from search.objectives import minimised
 from search.params import Params
 from search.portfolio import load_portfolio
 from search.records import StudyFolder, TrialRecord
@@ -76,7 +76,7 @@ def _run(
     study = open_optuna_study(
         folder.storage_url,
         config.name,
-        direction="minimize" if config.objective in LOWER_IS_BETTER else "maximize",
+        direction="minimize" if minimised(config.objectives[0]) else "maximize",
         seed=config.seed,
         recipes=recipes,
         space=config.space,
@@ -123,7 +123,7 @@ def _tune(
     remaining: int,
     ended: Ended,
 ) -> None:
-    minimise = config.objective in LOWER_IS_BETTER
+    minimise = minimised(config.objectives[0])
     mode = "min" if minimise else "max"
     before = count_done(study)
     told = {record.number for record in folder.records() if record.again}

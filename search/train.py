@@ -16,7 +16,8 @@ from search.batches import Batches, Fold
 from search.config import PolicyConfig, WeightsConfig
 from search.errors import TrainingError
 from search.losses import balanced_weights, build_loss
-from search.metrics import LOWER_IS_BETTER, evaluate_probs
+from search.metrics import evaluate_probs
+from search.objectives import minimised, value_of
 from search.optimise import LearningRate, build_optimizer
 from search.params import Params
 
@@ -91,12 +92,12 @@ def train_fold(
     """
     seed_everything(task.seed)
     trainer = _Trainer(fold, params, task, device)
-    sign = 1 if task.objective in LOWER_IS_BETTER else -1
+    sign = 1 if minimised(task.objective) else -1
     best: FoldResult | None = None
     history: list[dict[str, float]] = []
     for number in range(1, task.epochs + 1):
         metrics, probs = trainer.epoch(number)
-        value = metrics.get(task.objective, float("nan"))
+        value = value_of(task.objective, metrics)
         if not np.isfinite(value):
             raise TrainingError(
                 f"{task.objective} is {value} in epoch {number}; lower lr, or see that the "

@@ -61,7 +61,7 @@ def _train(
         n_classes=len(head.classes),
         positive=None if head.positive is None else head.classes.index(head.positive),
         policy=config.policy,
-        objective=config.objective,
+        objective=config.objectives[0],
         epochs=config.fidelity.max_epochs,
         patience=config.fidelity.patience,
         weights=config.weights,

@@ -49,7 +49,7 @@ def test_a_folder_without_a_study_is_named(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     study = StudyFolder(tmp_path)
     study.write_head(HEAD.model_copy(update={"schema_version": 99}))
-    with pytest.raises(StudyError, match=r"study.json: schema 99 is newer than 1, .*; update"):
+    with pytest.raises(StudyError, match=r"study.json: schema 99 is newer than 2, .*; update"):
         study.head()
 
 
