@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
   $$p -c '$(USABLE)' 2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test test-all bench-search check format clean
 .DEFAULT_GOAL := test
 
 .venv/installed: pyproject.toml constraints.txt
@@ -29,6 +29,9 @@ check: .venv/installed  ## format, lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench-search: .venv/installed  ## how fast and how large a search is: tables, and a line of JSON
+	@$(BIN)/python -m tests.benchmarks.search $(ARGS)
 
 format: .venv/installed
 	$(BIN)/ruff format .

@@ -12,7 +12,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from search.atomic import finite
-from search.records import TrialRecord
 
 if TYPE_CHECKING:
     from ensemble.build import Built
@@ -20,7 +19,14 @@ if TYPE_CHECKING:
 WIDTH = 150  # of tables where no terminal says its own
 
 
-messages = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
+class Messages(Console):
+    """Where a closed pipe ends the messages; rich's own way ends stdout and the command."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+messages = Messages(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
 results = Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
@@ -43,19 +49,6 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
     with bars:
         yield update
-
-
-def trial_line(record: TrialRecord, done: int, total: int) -> None:
-    """One line for a trial that has ended."""
-    value = "" if record.value is None else f"{record.value:.4f}"
-    name = record.recipe or record.params.backbone
-    colour = {"complete": "green", "pruned": "yellow"}.get(record.status, "red")
-    messages.print(
-        f"[{colour}]{record.status:<8}[/] trial {record.number:<3} {name:<22} {value:>8} "
-        f"{len(record.epochs):>3} epochs {record.seconds:6.1f} s   {done}/{total}"
-        + (f"  {record.error}" if record.error else ""),
-        highlight=False,
-    )
 
 
 def table(title: str, rows: list[dict[str, Any]], *, to: Console = results) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.connect import connected
-from cluster.console import messages, progress_bars, trial_line
+from cluster.console import messages, progress_bars
+from cluster.live import Mode, watching
 from search.config import ExperimentConfig
 
 if TYPE_CHECKING:
@@ -14,16 +15,33 @@ if TYPE_CHECKING:
 # Imports stand inside the steps: a search need not load what a service is made of.
 
 
-def search_trials(settings: ExperimentConfig) -> list[dict[str, Any]]:
-    """Search, and tell of each trial, best first. Ray must be running."""
+def search_trials(
+    settings: ExperimentConfig,
+    *,
+    trials: str | None = None,
+    warm: Sequence[str] = (),
+    mode: Mode = "live",
+) -> list[dict[str, Any]]:
+    """Search, and tell of each trial, best first. Ray must be running.
+
+    Args:
+        trials: "40" for so many in all, "+10" for so many more.
+        warm: study folders whose trials the sampler learns from.
+        mode: how it shows itself.
+    """
+    from search.location import open_place
     from search.objectives import minimised
+    from search.records import StudyFolder
     from search.study import run_study
 
-    with progress_bars() as progress:
+    with watching(mode) as view:
         study = run_study(
             settings,
-            progress=progress,
-            ended=lambda record, done: trial_line(record, done, settings.budget.trials),
+            trials=trials,
+            warm=[StudyFolder(open_place(place)) for place in warm],
+            progress=view.progress,
+            watch=view.watch,
+            say=view.say,
         )
     objective = settings.objectives[0]
     sign = 1 if minimised(objective) else -1
@@ -44,6 +62,19 @@ def search_trials(settings: ExperimentConfig) -> list[dict[str, Any]]:
         }
         for r in records
     ]
+
+
+def report_study(place: str, output: Path | None = None) -> str:
+    """Write a study's page into its folder, or elsewhere; where it is."""
+    from search.location import open_place
+    from search.records import StudyFolder
+    from search.report import write_study_report
+    from search.study import open_earlier
+
+    folder = StudyFolder(open_place(place))
+    page = output or folder.path / "report.html"
+    write_study_report(page, folder, open_earlier(folder))
+    return str(page)
 
 
 def build(settings: ExperimentConfig, path: Path) -> "Built":

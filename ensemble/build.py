@@ -35,9 +35,10 @@ from search.atomic import write_json
 from search.backbones import preprocessing_of
 from search.config import ExperimentConfig
 from search.identity import refuse_other
-from search.records import StudyFolder, TrialRecord, write_tensors
+from search.records import StudyFolder, TrialRecord
 from search.sealed import count_openings, open_sealed_test
 from search.splits import TRAIN
+from search.tables import write_tensors
 
 Step = Callable[[str], None]
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written under a temporary name, then renamed."""
+"""Files that are either whole or not there: renamed from a temporary name, or put in one piece."""
 
 import json
 import math
@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from search.location import Place, explained
 
 
 @contextmanager
@@ -21,13 +23,22 @@ def replacing(path: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: Place, content: bytes) -> None:
+    """Write a file whole; an object store shows nothing of an object before its put is complete."""
+    if isinstance(path, Path):
+        with replacing(path) as scratch:
+            scratch.write_bytes(content)
+    else:
+        with explained(path):
+            path.fs.pipe_file(path.path, content)
+
+
+def write_text(path: Place, text: str) -> None:
     """Write a text file whole."""
-    with replacing(path) as scratch:
-        scratch.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode("utf-8"))
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Place, value: Any) -> None:
     """Write a value as indented JSON, whole; see `finite`."""
     write_text(path, json.dumps(finite(value), indent=1, allow_nan=False) + "\n")
 

@@ -104,7 +104,7 @@ def audit_dataset(
         class_balance={"raw": findings.tally(table["raw_label"]), "mapped": mapped},
         n_images=n,
         given_split=given_split,
-        digest=_digest(table, facts),
+        digest=digest_rows(table, facts),
     )
 
 
@@ -215,7 +215,7 @@ def _align(table: pd.DataFrame, facts: pd.DataFrame) -> pd.DataFrame:
     return by_path.loc[table["path"].tolist()].reset_index()
 
 
-def _digest(table: pd.DataFrame, facts: pd.DataFrame) -> str:
+def digest_rows(table: pd.DataFrame, facts: pd.DataFrame) -> str:
     contents = facts["file_digest"].astype(object).where(facts["file_digest"].notna(), None)
     columns = (table["image"], contents, table["raw_label"])
     rows = sorted(zip(*(column.tolist() for column in columns), strict=True))

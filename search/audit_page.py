@@ -13,6 +13,7 @@ from search.atomic import write_text
 from search.audit import Audit, Finding
 from search.dataset import STANDARD
 from search.errors import DamagedImageError
+from search.location import Place
 from search.transforms import decode
 
 SHOWN = 24  # groups a finding
@@ -71,7 +72,7 @@ class Section:
         return len(self.finding.groups)
 
 
-def write_audit_page(path: Path, audit: Audit, table: pd.DataFrame, facts: pd.DataFrame) -> None:
+def write_audit_page(path: Place, audit: Audit, table: pd.DataFrame, facts: pd.DataFrame) -> None:
     """Write the page as one file that loads nothing.
 
     Args:

@@ -13,6 +13,7 @@ from torch.nn.functional import one_hot
 from search.augment import build_augmentation
 from search.losses import balanced_weights
 from search.params import Params
+from search.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Fold:
         pixels: (n_rows, size, size, 3) uint8, may be memory-mapped.
         train_rows, val_rows: rows of the map.
         train_labels, val_labels: class indices of those rows.
+        features: (n_rows, d) float32 of a frozen trunk, which stand in for the pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -30,18 +32,24 @@ class Fold:
     train_labels: NDArray[np.int64]
     val_rows: NDArray[np.int64]
     val_labels: NDArray[np.int64]
+    features: NDArray[np.float32] | None = None
 
 
 class Batches:
     """Training batches, drawn and augmented anew in each pass; deterministic in the seed.
 
-    A pass yields uint8 images (n, size, size, 3) and class shares (n, n_classes).
+    A pass yields uint8 images (n, size, size, 3), or the features that stand in for them (n, d),
+    and class shares (n, n_classes). Where workers share a batch, it is this one's part of it; an
+    image that only stands in for one has no share of any class.
     """
 
-    def __init__(self, fold: Fold, params: Params, n_classes: int, *, seed: int) -> None:
+    def __init__(
+        self, fold: Fold, params: Params, n_classes: int, *, seed: int, ranks: Ranks = ALONE
+    ) -> None:
         self._fold, self._size, self._n_classes = fold, params.batch_size, n_classes
+        self._ranks = ranks
         self._rng = np.random.default_rng(seed)
-        self._augment = build_augmentation(params.augment, params.image_size, seed)
+        self._augment = build_augmentation(params.augment, params.image_size, ranks.seed(seed))
         self._mixup = _mixup(params, n_classes)
         self._odds: NDArray[np.float64] | None = None
         if params.balance == "sampler":
@@ -58,21 +66,28 @@ class Batches:
         for chosen in self._cut(
             self._rng.choice(n, n, replace=self._odds is not None, p=self._odds)
         ):
-            rows = self._fold.train_rows[chosen]
-            images = np.stack([self._augment(self._fold.pixels[row]) for row in rows])
-            labels = torch.from_numpy(self._fold.train_labels[chosen])
-            yield torch.from_numpy(images), one_hot(labels, self._n_classes).float()
+            mine, n_real = self._ranks.share(chosen)
+            labels = torch.from_numpy(self._fold.train_labels[mine])
+            shares = one_hot(labels, self._n_classes).float()
+            shares[n_real:] = 0
+            yield self._inputs(self._fold.train_rows[mine]), shares
 
     def mix(self, x: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
         """Mixup or cutmix of normalised images (n, 3, size, size), where the params ask for it.
 
-        timm pairs an image with its mirror in the batch: an odd one out stays as it is.
+        timm pairs an image with its mirror in the batch: an odd one out stays as it is, and
+        so does what images stand in for others.
         """
-        if self._mixup is None or len(x) < 2:
+        if self._mixup is None or len(x) < 2 or not shares.any(dim=1).all():
             return x, shares
         even = len(x) - len(x) % 2
         mixed, targets = self._mixup(x[:even], shares[:even].argmax(dim=1))
         return torch.cat([mixed, x[even:]]), torch.cat([targets, shares[even:]])
+
+    def _inputs(self, rows: NDArray[np.int64]) -> Tensor:
+        if self._fold.features is not None:
+            return torch.from_numpy(self._fold.features[rows])
+        return torch.from_numpy(np.stack([self._augment(self._fold.pixels[row]) for row in rows]))
 
     def _cut(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         batches = [order[i : i + self._size] for i in range(0, len(order), self._size)]

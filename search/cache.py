@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import uuid
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from search.transforms import Preprocessing, decode, prepare
 FORMAT = 1
 SPARE = 64 * 2**20  # bytes left free on the disk beside the map
 Progress = Callable[[int, int], None]
+D = TypeVar("D", np.uint8, np.float32)
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,6 @@ def cache_images(
 ) -> ImageCache:
     """Open the map of these images; decode and write it first where it is not there.
 
-    Two processes that ask at once build it once: the second waits at a file lock.
-
     Args:
         paths: a file for each content digest (SHA-256 of the file's bytes).
         preprocessing: size, grayscale and colour constancy decide the pixels.
@@ -77,16 +77,7 @@ def cache_images(
     pixels_of = preprocessing.model_dump(include={"size", "grayscale", "colour_constancy"})
     key = _key(sorted(paths), pixels_of)
     target = folder / key
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{key}.lock"):
-            if not target.exists():
-                _build(paths, preprocessing, target, threads, progress)
-    except OSError as error:
-        raise CacheError(
-            f"{folder}: the image cache cannot be written ({error.strerror or error}); "
-            "name another folder under cache"
-        ) from error
+    build_once(target, lambda scratch: _build(paths, preprocessing, scratch, threads, progress))
     return open_cache(target)
 
 
@@ -106,6 +97,61 @@ def open_cache(folder: Path) -> ImageCache:
     return ImageCache(pixels, index["row_of"], index["damaged"], folder)
 
 
+def build_once(target: Path, build: Callable[[Path], None]) -> None:
+    """Make a folder of the cache, whole, unless it is there.
+
+    Two processes that ask at once build it once: the second waits at a file lock.
+
+    Args:
+        build: fills a scratch folder, which then takes its name.
+
+    Raises:
+        CacheError: the disk is full or cannot be written.
+    """
+    folder = target.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{target.name}.lock"):
+            if not target.exists():
+                _build_whole(target, build)
+    except OSError as error:
+        raise CacheError(
+            f"{folder}: the image cache cannot be written ({error.strerror or error}); "
+            "name another folder under cache"
+        ) from error
+
+
+def create_map(file: Path, shape: tuple[int, ...], dtype: type[D]) -> "np.memmap[Any, np.dtype[D]]":
+    """A new memory map whose room on the disk is taken at once.
+
+    Raises:
+        CacheError: the disk has too little room.
+    """
+    folder, needed = file.parent.parent, math.prod(shape) * np.dtype(dtype).itemsize
+    free = shutil.disk_usage(folder).free
+    if free < needed + SPARE:
+        raise CacheError(
+            f"{folder}: the image cache needs {needed / 2**20:.0f} MiB and {free / 2**20:.0f} MiB "
+            "are free; free some, or name another folder under cache"
+        )
+    rows = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
+    with file.open("r+b") as raw:  # a full disk must be an error now, not a signal later
+        os.posix_fallocate(raw.fileno(), 0, file.stat().st_size)
+    return rows
+
+
+def _build_whole(target: Path, build: Callable[[Path], None]) -> None:
+    for stale in target.parent.glob(f"{target.name}.*.tmp"):  # of a build that was killed
+        shutil.rmtree(stale, ignore_errors=True)
+    scratch = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    scratch.mkdir()
+    try:
+        build(scratch)
+        scratch.replace(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def _key(digests: list[str], pixels_of: Mapping[str, object]) -> str:
     text = json.dumps([FORMAT, pixels_of, digests], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
@@ -114,28 +160,16 @@ def _key(digests: list[str], pixels_of: Mapping[str, object]) -> str:
 def _build(
     paths: Mapping[str, Path],
     preprocessing: Preprocessing,
-    target: Path,
+    folder: Path,
     threads: int,
     progress: Progress | None,
 ) -> None:
     shape = (len(paths), preprocessing.size, preprocessing.size, 3)
-    _refuse_full_disk(target.parent, int(np.prod(shape)))
-    for stale in target.parent.glob(f"{target.name}.*.tmp"):  # of a build that was killed
-        shutil.rmtree(stale, ignore_errors=True)
-    scratch = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-    scratch.mkdir()
-    try:
-        file = scratch / "pixels.npy"
-        pixels = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-        with file.open("r+b") as raw:  # a full disk must be an error now, not a signal later
-            os.posix_fallocate(raw.fileno(), 0, file.stat().st_size)
-        damaged = _fill(pixels, paths, preprocessing, threads, progress)
-        pixels.flush()
-        row_of = {digest: i for i, digest in enumerate(paths) if digest not in damaged}
-        (scratch / "index.json").write_text(json.dumps({"row_of": row_of, "damaged": damaged}))
-        scratch.replace(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    pixels = create_map(folder / "pixels.npy", shape, np.uint8)
+    damaged = _fill(pixels, paths, preprocessing, threads, progress)
+    pixels.flush()
+    row_of = {digest: i for i, digest in enumerate(paths) if digest not in damaged}
+    (folder / "index.json").write_text(json.dumps({"row_of": row_of, "damaged": damaged}))
 
 
 def _fill(
@@ -173,12 +207,3 @@ def _read(path: Path, digest: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != digest:
         raise CacheError(f"{path}: changed since the audit; search into another output folder")
     return content
-
-
-def _refuse_full_disk(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed + SPARE:
-        raise CacheError(
-            f"{folder}: the image cache needs {needed / 2**20:.0f} MiB and {free / 2**20:.0f} MiB "
-            "are free; free some, or name another folder under cache"
-        )

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Discriminator,
     Field,
     PositiveFloat,
@@ -14,7 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from search.document import read_document, validate_document
+from search.document import located, read_document, validate_document
+from search.location import Place, checked_url, open_place
 from search.objectives import COSTS, Limited, Metric, Objective
 from search.params import Config, Share
 from search.space import Space
@@ -25,7 +27,18 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
     return Path(folder, path.expanduser()).resolve()
 
 
-Location = Annotated[Path, AfterValidator(_resolve)]
+def _local(value: Any) -> Any:
+    if isinstance(value, str) and "://" in value:
+        raise ValueError("a local path is needed; only study may be a URL")
+    return value
+
+
+def _resolve_study(location: str, info: ValidationInfo) -> str:
+    return checked_url(location) if "://" in location else str(_resolve(Path(location), info))
+
+
+Location = Annotated[Path, BeforeValidator(_local), AfterValidator(_resolve)]
+StudyLocation = Annotated[str, AfterValidator(_resolve_study)]
 Treatment = Literal["drop", "error", "keep"]
 
 
@@ -205,13 +218,16 @@ class ExperimentConfig(Config):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     seed: int = Field(0, ge=0, lt=2**31)
     output: Location = Field(description="folder that receives study/ and bundle/")
+    study: StudyLocation | None = Field(
+        None, description="the study folder, local or s3://bucket/prefix; <output>/study if absent"
+    )
     cache: Location | None = Field(None, description="decoded images; <output>/cache if absent")
     dataset: DatasetConfig
     audit: AuditConfig = AuditConfig()
     splits: SplitsConfig = SplitsConfig()
     weights: WeightsConfig = WeightsConfig()
     policy: PolicyConfig = PolicyConfig(sensitivity=0.95)
-    objective: Metric | list[Objective] = Field(
+    objective: Metric | Annotated[list[Objective], Field(min_length=1)] = Field(
         "nll", description="what trials are ranked by; several give a Pareto front"
     )
     constraints: dict[Limited, PositiveFloat] = Field(default={}, description="upper bounds")
@@ -229,18 +245,23 @@ class ExperimentConfig(Config):
 
     @model_validator(mode="after")
     def _objectives_fit(self) -> Self:
+        if problem := self._objectives_problem():
+            raise located(ValueError(problem), "objective")
+        return self
+
+    def _objectives_problem(self) -> str | None:
         first, *others = self.objectives
         if first in COSTS or len({first, *others}) != len(self.objectives):
-            raise ValueError(
-                f"objective {', '.join(self.objectives)}: name each once, a metric of the "
-                "probabilities first, which is what trials are stopped by"
+            return (
+                f"{', '.join(self.objectives)}: name each once, a metric of the probabilities "
+                "first, which is what trials are stopped by"
             )
         for name in self.objectives:
             if name in POLICY_OF and self.dataset.positive is None:
-                raise ValueError(f"objective {name} needs a positive class; set dataset.positive")
+                return f"{name} needs a positive class; set dataset.positive"
             if name in POLICY_OF and getattr(self.policy, POLICY_OF[name]) is None:
-                raise ValueError(f"objective {name} needs policy.{POLICY_OF[name]}")
-        return self
+                return f"{name} needs policy.{POLICY_OF[name]}; set it in place of the other"
+        return None
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -248,8 +269,13 @@ class ExperimentConfig(Config):
         return (self.objective,) if isinstance(self.objective, str) else tuple(self.objective)
 
     @property
-    def study_folder(self) -> Path:
-        return self.output / "study"
+    def bounds(self) -> dict[str, float]:
+        """The constraints, by name."""
+        return {str(name): bound for name, bound in self.constraints.items()}
+
+    @property
+    def study_folder(self) -> Place:
+        return self.output / "study" if self.study is None else open_place(self.study)
 
     @property
     def bundle_folder(self) -> Path:

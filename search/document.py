@@ -1,11 +1,13 @@
 """A YAML file as a checked document: errors name the file, the line and the key."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails, InitErrorDetails
 
 from search.errors import ConfigError
 from search.params import Config
@@ -15,23 +17,33 @@ C = TypeVar("C", bound=Config)
 
 def read_document(path: Path) -> tuple[dict[str, Any], yaml.Node]:
     """The YAML mapping in a file, and its syntax tree for line numbers."""
+    document, tree = read_yaml(path, "an experiment's YAML file")
+    if not isinstance(document, Mapping) or tree is None:
+        raise ConfigError(f"{path}: a mapping of keys is expected; see configs/ for examples")
+    return dict(document), tree
+
+
+def read_yaml(path: Path, wanted: str) -> tuple[Any, yaml.Node | None]:
+    """What a YAML file holds, and its syntax tree; errors ask for what is `wanted`."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         reason = error.strerror or "cannot be read"
-        raise ConfigError(f"{path}: {reason.lower()}; name an experiment's YAML file") from error
+        raise ConfigError(f"{path}: {reason.lower()}; name {wanted}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text; name an experiment's YAML file") from error
+        raise ConfigError(f"{path}: not UTF-8 text; name {wanted}") from error
     try:
-        document, tree = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+        return yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f":{where.line + 1}" if where else ""
         problem = getattr(error, "problem", None) or "cannot be parsed"
         raise ConfigError(f"{path}{line}: not valid YAML: {problem}") from error
-    if not isinstance(document, Mapping) or tree is None:
-        raise ConfigError(f"{path}: a mapping of keys is expected; see configs/ for examples")
-    return dict(document), tree
+
+
+def line_of(tree: yaml.Node, *keys: str | int) -> int:
+    """The line, from 1, of the deepest of nested keys that stands in the YAML."""
+    return _locate(tree, keys)[0]
 
 
 def validate_document(
@@ -48,27 +60,56 @@ def validate_document(
         raise ConfigError(_one_line(error, kind, tree, path, prefix)) from error
 
 
+def located(error: ValueError, *keys: str | int) -> ValidationError:
+    """A model's error as one of a key in it: raised by its validator, it gets that key's line."""
+    details = InitErrorDetails(type="value_error", loc=keys, input=None, ctx={"error": error})
+    return ValidationError.from_exception_data("config", [details])
+
+
 def _one_line(
     error: ValidationError, kind: type[Config], tree: yaml.Node, path: Path, prefix: str
 ) -> str:
-    # A mistyped key also leaves the right one missing: the typing mistake is the one to name.
-    problem = min(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
-    keys = (*([prefix] if prefix else []), *problem["loc"])
-    line, known = _locate(tree, keys)
+    start = (prefix,) if prefix else ()
+    problem, *others = _foremost(error, tree, start)
+    line, known = _locate(tree, (*start, *problem["loc"]))
+    last = problem["loc"][-1:]
+    if problem["type"] == "missing" and last != tuple(known[-1:]):
+        known = [*known, *last]
     dotted = ".".join(str(key) for key in known)
     if problem["type"] == "extra_forbidden":
         rule = f"unknown key{_known_keys(kind, problem['loc'])}"
     elif problem["type"] == "missing":
         rule = "this key is needed"
-        dotted = ".".join(
-            [*(str(k) for k in known), *([str(keys[-1])] if keys[-1] not in known else [])]
-        )
+    elif problem["type"] == "literal_error":
+        rule = _unknown(known, [problem, *(o for o in others if o["type"] == problem["type"])])
     else:
         rule = problem["msg"].removeprefix("Value error, ")
         given = problem.get("input")
         if isinstance(given, str | int | float | bool):
             rule += f", but it is {given!r}"
     return f"{path}:{line}: {dotted}: {rule}"
+
+
+def _foremost(
+    error: ValidationError, tree: yaml.Node, start: tuple[str, ...]
+) -> list[ErrorDetails]:
+    """The problems of the one place to name; a union has a problem for each of its branches."""
+    # A mistyped key also leaves the right one missing: the typing mistake is the one to name.
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    known = [_locate(tree, (*start, *problem["loc"]))[1] for problem in problems]
+    # The branch that got furthest down is the one that was meant.
+    furthest = max((keys for keys in known if keys[: len(known[0])] == known[0]), key=len)
+    return [problem for problem, keys in zip(problems, known, strict=True) if keys == furthest]
+
+
+def _unknown(known: list[Any], problems: list[ErrorDetails]) -> str:
+    """Of a value, or a key, that is none of several names."""
+    expected = " ".join(problem["ctx"]["expected"] for problem in problems)
+    names = ", ".join(re.findall(r"'([^']*)'", expected))
+    if problems[0]["loc"][-1] == "[key]":
+        return f"unknown key; known here: {names}"
+    what = [key for key in known if isinstance(key, str)][-1]
+    return f"unknown {what} {problems[0]['input']!r}; known are {names}"
 
 
 def _locate(tree: yaml.Node, keys: tuple[Any, ...]) -> tuple[int, list[Any]]:

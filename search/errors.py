@@ -8,6 +8,7 @@ ConsiliumError
 ├── SplitError        the groups cannot be divided as asked
 ├── CacheError        the decoded images cannot be stored
 ├── TrainingError     a trial that cannot go on (NaN, no weights at hand)
+│   └── InfeasibleError    a trial whose classifier breaks a constraint
 ├── StudyError        a study folder that is not this experiment's, or newer
 ├── BundleError       a bundle that is damaged, tampered with or newer
 └── ServingError      the endpoint cannot start or cannot be reached
@@ -46,6 +47,10 @@ class CacheError(ConsiliumError):
 
 class TrainingError(ConsiliumError):
     """A trial that cannot start or go on."""
+
+
+class InfeasibleError(TrainingError):
+    """A trial whose classifier breaks a constraint before it trains."""
 
 
 class StudyError(ConsiliumError):

@@ -6,20 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 import pandas as pd
 
 from search.atomic import write_json
-from search.audit import Audit, apply_policies, audit_dataset, link_groups
+from search.audit import Audit, apply_policies, audit_dataset, digest_rows, link_groups
 from search.audit_page import write_audit_page
 from search.config import ExperimentConfig
 from search.dataset import Dataset, load_dataset
+from search.errors import StudyError
 from search.facts import gather_facts
-from search.records import StudyFolder, StudyHead, read_table, write_table
+from search.location import Place
+from search.records import StudyFolder, StudyHead
 from search.splits import TEST, make_splits, splits_hash
+from search.tables import read_table, write_table
 
 LIBRARIES = ("ray", "optuna", "torch", "torchvision", "timm", "albumentations", "numpy", "pandas")
+FACTS = "facts.parquet"  # in the output folder
 Progress = Callable[[str, int, int], None]  # what, how many are done, of how many
 
 
@@ -32,21 +35,50 @@ class AuditedData:
     audit: Audit
 
 
+def known_facts(config: ExperimentConfig) -> pd.DataFrame | None:
+    """Facts of the files as the experiment's last audit found them; None if they are not there."""
+    try:
+        return read_table(config.output / FACTS)
+    except StudyError:  # they only save time
+        return None
+
+
+def keep_facts(config: ExperimentConfig, facts: pd.DataFrame) -> None:
+    """Let later audits take these facts over."""
+    write_table(config.output / FACTS, facts)
+
+
+def read_data(
+    config: ExperimentConfig, known: pd.DataFrame | None, progress: Progress = lambda *_: None
+) -> tuple[Dataset, pd.DataFrame]:
+    """The images as they are now, and the facts of their files, row by row.
+
+    Args:
+        known: facts that are taken over where a file's size and time still agree.
+        progress: hears of the files that are read.
+    """
+    dataset = load_dataset(config.dataset)
+    paths = dataset.table["path"].tolist()
+    facts = gather_facts(
+        paths, known=known, progress=lambda done: progress("audit", done, len(set(paths)))
+    )
+    return dataset, facts
+
+
+def data_digest(dataset: Dataset, facts: pd.DataFrame) -> str:
+    """What the data are, in the terms of StudyHead.data_digest; see read_data."""
+    return digest_rows(dataset.table, facts)
+
+
 def audit_data(
-    config: ExperimentConfig, folder: Path, progress: Progress = lambda *_: None
+    config: ExperimentConfig, folder: Place, progress: Progress = lambda *_: None
 ) -> AuditedData:
     """Read every image, and write audit.json and audit.html into a folder.
 
     Facts of files that did not change since the experiment's last audit are taken over; they lie
     in facts.parquet of its output folder.
     """
-    dataset = load_dataset(config.dataset)
-    stored = config.output / "facts.parquet"
-    known = read_table(stored) if stored.exists() else None
-    paths = dataset.table["path"].tolist()
-    facts = gather_facts(
-        paths, known=known, progress=lambda done: progress("audit", done, len(set(paths)))
-    )
+    dataset, facts = read_data(config, known_facts(config), progress)
     audit = audit_dataset(
         dataset.table,
         facts,
@@ -54,7 +86,7 @@ def audit_data(
         classes=dataset.classes,
         given_split=config.splits.given,
     )
-    write_table(stored, facts)
+    keep_facts(config, facts)
     write_json(folder / "audit.json", audit.to_json())
     write_audit_page(folder / "audit.html", audit, dataset.table, facts)
     return AuditedData(dataset, facts, audit)

@@ -21,6 +21,7 @@ Ints = NDArray[np.int64]
 
 NLL_FLOOR = 1e-7
 ECE_BINS = 15
+HIGH_SENSITIVITY = 0.8  # above it, a screening test is of use
 
 
 def evaluate_probs(
@@ -125,9 +126,21 @@ def auprc(probs: Probs, labels: Ints, *, positive: int | None = None) -> float:
     return _pick(_curve_areas(*_checked(probs, labels, positive))["auprc"], positive)
 
 
-# scikit-learn's two functions take 50 ms for 10,000 images and nine classes, this one 5 ms.
+def partial_auroc(probs: Probs, labels: Ints, *, positive: int | None = None) -> float:
+    """Area between the ROC curve and 80% sensitivity: the integral of max(TPR - 0.8, 0) dFPR.
+
+    In [0, 0.2]: a perfect ranking has 0.2, a random one 0.02. The curve is straight between its
+    points, of which equal scores make one.
+
+    Source: the score of the ISIC 2024 challenge, "Skin Cancer Detection with 3D-TBP", on Kaggle.
+    """
+    return _pick(_curve_areas(*_checked(probs, labels, positive))["partial_auroc"], positive)
+
+
+# scikit-learn's functions take 80 ms for 10,000 images and nine classes, this one 5 ms.
 def _curve_areas(p: Floats, y: Ints) -> dict[str, Floats]:
-    areas = {name: np.full(p.shape[1], math.nan) for name in ("auroc", "auprc")}
+    names = ("auroc", "auprc", "partial_auroc")
+    areas = {name: np.full(p.shape[1], math.nan) for name in names}
     for k in range(p.shape[1]):
         _, tp, fp = ranking(p[:, k], y == k)
         if tp[-1] and fp[-1]:
@@ -135,7 +148,17 @@ def _curve_areas(p: Floats, y: Ints) -> dict[str, Floats]:
             twice_area = np.sum(np.diff(fp, prepend=0) * (2 * tp - step))
             areas["auroc"][k] = twice_area / (2 * tp[-1] * fp[-1])
             areas["auprc"][k] = np.sum(step * tp / (tp + fp)) / tp[-1]
+            areas["partial_auroc"][k] = _area_above(HIGH_SENSITIVITY, tp / tp[-1], fp / fp[-1])
     return areas
+
+
+def _area_above(floor: float, tpr: Floats, fpr: Floats) -> float:
+    tpr, fpr = np.append(0, tpr), np.append(0, fpr)
+    height = np.maximum(tpr - floor, 0)
+    rise, rise_above = np.diff(tpr), np.diff(height)
+    # Of a piece that crosses the floor, only the share of its width where it is above counts.
+    share = np.divide(rise_above, rise, out=np.ones_like(rise), where=rise > 0)
+    return float(np.sum(np.diff(fpr) * share * (height[1:] + height[:-1])) / 2)
 
 
 def _decision_rates(matrix: Ints) -> dict[str, Floats]:

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from search.records import StudyFolder, read_table
+from search.location import explained, read_bytes
+from search.records import StudyFolder
+from search.tables import read_table
 
 
 def open_sealed_test(study: StudyFolder, *, purpose: str) -> pd.DataFrame:
@@ -19,7 +21,8 @@ def open_sealed_test(study: StudyFolder, *, purpose: str) -> pd.DataFrame:
     """
     table = read_table(study.path / "sealed" / "test.parquet")
     note = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "purpose": purpose}
-    with (study.path / "sealed" / "openings.jsonl").open("a", encoding="utf-8") as file:
+    path = study.path / "sealed" / "openings.jsonl"
+    with explained(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(note) + "\n")
     return table
 
@@ -27,4 +30,7 @@ def open_sealed_test(study: StudyFolder, *, purpose: str) -> pd.DataFrame:
 def count_openings(study: StudyFolder) -> int:
     """How often the test was opened: more than once, and its numbers lean towards good."""
     path = study.path / "sealed" / "openings.jsonl"
-    return len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
+    try:
+        return len(read_bytes(path).splitlines())
+    except FileNotFoundError:
+        return 0

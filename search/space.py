@@ -1,87 +1,20 @@
 """The search space: what the YAML allows for each param, and sampling from it."""
 
+import math
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import optuna
-from pydantic import Discriminator, Field, RootModel, Tag, ValidationError, model_validator
+from optuna.distributions import BaseDistribution
+from pydantic import RootModel, ValidationError, model_validator
 
-from search.params import Augmentation, Config, Params
+from search.document import located
+from search.params import Augmentation, Params
+from search.rules import Choice, Conditional, Range, Rule, Scalar, possible, shown
 
-Scalar = bool | int | float | str
+__all__ = ["Choice", "Conditional", "Range", "Scalar", "Space", "flatten", "unflatten"]
 
-
-class Conditional(Config):
-    """A param that may depend on earlier ones."""
-
-    when: dict[str, list[Scalar]] = Field(
-        default={}, description="earlier param: the values (or name patterns) it must have"
-    )
-
-    def applies(self, flat: Mapping[str, Scalar]) -> bool:
-        """Whether every condition holds; one on a param that was left out does not."""
-        return all(
-            key in flat and any(_matches(flat[key], allowed) for allowed in values)
-            for key, values in self.when.items()
-        )
-
-
-class Choice(Conditional):
-    """One of several values."""
-
-    choice: list[Scalar] = Field(min_length=1)
-
-    def suggest(self, trial: optuna.trial.BaseTrial, name: str) -> Scalar:
-        value: Scalar = trial.suggest_categorical(name, self.choice)  # type: ignore[assignment]
-        return value
-
-    def extremes(self) -> list[Scalar]:
-        return self.choice
-
-    def holds(self, value: Scalar) -> bool:
-        return value in self.choice
-
-
-class Range(Conditional):
-    """A number between two bounds, both allowed; whole numbers where both bounds are."""
-
-    low: int | float
-    high: int | float
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low > self.high:
-            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"a log range needs low > 0, it is {self.low:g}")
-        return self
-
-    def suggest(self, trial: optuna.trial.BaseTrial, name: str) -> Scalar:
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(name, self.low, self.high, log=self.log)
-        return trial.suggest_float(name, float(self.low), float(self.high), log=self.log)
-
-    def extremes(self) -> list[Scalar]:
-        return [self.low, self.high]
-
-    def holds(self, value: Scalar) -> bool:
-        return isinstance(value, int | float) and self.low <= value <= self.high
-
-
-def _kind(rule: Any) -> str:
-    if isinstance(rule, Choice) or (isinstance(rule, Mapping) and "choice" in rule):
-        return "choice"
-    return "range" if isinstance(rule, Range | Mapping) else "fixed"
-
-
-Rule = Annotated[
-    Annotated[Choice, Tag("choice")]
-    | Annotated[Range, Tag("range")]
-    | Annotated[Scalar, Tag("fixed")],
-    Discriminator(_kind),
-]
+Demand = tuple[str, str, list[Scalar]]  # a param is there only where another has one of the values
 
 
 class Space(RootModel[dict[str, Rule]]):
@@ -89,18 +22,33 @@ class Space(RootModel[dict[str, Rule]]):
 
     @model_validator(mode="after")
     def _every_rule_is_possible(self) -> Self:
-        seen: list[str] = []
+        demands: dict[str, list[Demand]] = {}
         for name, rule in self.root.items():
-            for value in rule.extremes() if isinstance(rule, Choice | Range) else [rule]:
-                _check(name, value)
-            if isinstance(rule, Conditional):
-                for other in rule.when:
-                    if other not in seen:
-                        raise ValueError(
-                            f"{name} depends on {other!r}, which is not defined above it"
-                        )
-            seen.append(name)
+            try:
+                _check_values(name, rule)
+                demands[name] = self._demands(name, demands)
+            except ValueError as error:
+                raise located(error, name) from error
         return self
+
+    def _demands(self, name: str, above: Mapping[str, list[Demand]]) -> list[Demand]:
+        """All that must hold for a param to be there, by itself or by what it depends on."""
+        rule = self.root[name]
+        when = rule.when if isinstance(rule, Conditional) else {}
+        for key, allowed in when.items():
+            if key not in above:
+                raise ValueError(f"{name} depends on {key!r}, which is not defined above it")
+            if not possible(self.root[key], [allowed]):
+                can = shown(self.root[key])
+                raise ValueError(f"when {key} is one of {allowed}, but {key} can only be {can}")
+        demands = [(name, key, allowed) for key, allowed in when.items()]
+        demands += [demand for key in when for demand in above[key]]
+        for key in dict.fromkeys(key for _, key, _ in demands):
+            here = {by: allowed for by, other, allowed in demands if other == key}
+            if not possible(self.root[key], list(here.values())):
+                needs = ", ".join(f"{by} needs {allowed}" for by, allowed in here.items())
+                raise ValueError(f"it never applies; of {key}, {needs}")
+        return demands
 
     def sample(self, trial: optuna.trial.BaseTrial) -> Params:
         """Ask a trial for every param that applies (define-by-run)."""
@@ -112,12 +60,21 @@ class Space(RootModel[dict[str, Rule]]):
                 flat[name] = rule.suggest(trial, name)
         return unflatten(flat)
 
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """What every trial draws from: the rules without a condition; nothing for fixed values."""
+        rules = {n: rule for n, rule in self.root.items() if isinstance(rule, Choice | Range)}
+        trial = optuna.trial.FixedTrial({name: rule.extremes()[0] for name, rule in rules.items()})
+        for name, rule in rules.items():
+            if not rule.when:
+                rule.suggest(trial, name)
+        return dict(trial.distributions)
+
     def corners(self) -> list[Params]:
-        """A draw for each backbone and each loss: enough to see whether they can be built."""
+        """A draw for each backbone, loss and size: enough to see whether they can be built."""
         rules = {n: rule for n, rule in self.root.items() if isinstance(rule, Choice | Range)}
         firsts = {name: rule.extremes()[0] for name, rule in rules.items()}
         draws = [firsts]
-        for name in {"backbone", "loss"} & rules.keys():
+        for name in {"backbone", "loss", "image_size"} & rules.keys():
             draws += [firsts | {name: value} for value in rules[name].extremes()]
         return [self.sample(optuna.trial.FixedTrial(draw)) for draw in draws]
 
@@ -165,6 +122,21 @@ def flatten(params: Params) -> dict[str, Scalar]:
     return flat | {f"augment.{name}": value for name, value in augment.items()}
 
 
+def _check_values(name: str, rule: Rule) -> None:
+    values = rule.extremes() if isinstance(rule, Choice | Range) else [rule]
+    for value in values:
+        _check(name, value)
+    if isinstance(rule, Choice):
+        twice = [value for i, value in enumerate(values) if value in values[:i]]
+        if twice:
+            raise ValueError(f"choice names {twice[0]!r} twice")
+    elif isinstance(rule, Range) and not rule.whole and rule.low < rule.high:
+        try:
+            _check(name, math.nextafter(rule.low, rule.high))
+        except ValueError as error:
+            raise ValueError(f"{name} takes whole numbers; give such bounds") from error
+
+
 def _check(name: str, value: Scalar) -> None:
     names = [*Params.model_fields, *(f"augment.{a}" for a in Augmentation.model_fields)]
     if name not in names or name == "augment":
@@ -174,9 +146,3 @@ def _check(name: str, value: Scalar) -> None:
     except ValidationError as error:
         rule = error.errors()[0]["msg"]
         raise ValueError(f"{name} cannot be {value!r}: {rule}") from error
-
-
-def _matches(value: Scalar, allowed: Scalar) -> bool:
-    if isinstance(value, str) and isinstance(allowed, str):
-        return fnmatchcase(value, allowed)
-    return value == allowed

@@ -1,103 +1,107 @@
-"""A study on Ray Tune: Optuna samples, ASHA stops, the folder remembers. The only Tune file."""
+"""A study from beginning to end: data, trials, second rung, finalists; a rerun goes on."""
 
-import logging
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import optuna
-import ray
 import yaml
-from filelock import FileLock, Timeout
-from optuna.trial import FrozenTrial
-from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from search.atomic import write_text
 from search.backbones import build_classifier, preprocessing_of
+from search.clock import Clock
 from search.config import ExperimentConfig
+from search.course import Course
 from search.errors import StudyError
-from search.identity import refuse_other
+from search.finalists import train_finalists
+from search.identity import refuse_changed_data, refuse_other, stored_config
 from search.intake import Progress, take_in
+from search.lock import one_search
 from search.losses import build_loss
 from search.objectives import minimised
 from search.params import Params
 from search.portfolio import load_portfolio
-from search.records import StudyFolder, TrialRecord
-from search.searcher import OptunaSearcher, count_done, open_optuna_study
-from search.settle import collect_weights, settle_leftovers, settle_trial
-from search.train import Epoch
-from search.trial import Trial, open_fold_images, train_trial
-
-Ended = Callable[[TrialRecord, int], None]  # a record, and how many trials are done
+from search.queue import (
+    count_done,
+    enqueue_promoted,
+    enqueue_recipes,
+    promoted_of,
+    requeue_interrupted,
+    target_of,
+)
+from search.records import StudyFolder
+from search.resources import Slots
+from search.rules import Range
+from search.samplers import build_sampler, check_sampler
+from search.settle import check_some_finished
+from search.standing import Watch
+from search.storage import open_storage, storage_url, without_password
+from search.tracking import open_tracker
+from search.trial import open_fold_images
+from search.tuner import tune_trials
+from search.warmstart import warm_start
 
 
 def run_study(
     config: ExperimentConfig,
     *,
+    trials: str | None = None,
+    warm: Sequence[StudyFolder] = (),
     progress: Progress = lambda *_: None,
-    ended: Ended = lambda *_: None,
+    watch: Watch = lambda *_: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> StudyFolder:
-    """Search until the budget's trials are done; a rerun goes on where the last one stopped.
+    """Search until the budget is used; a rerun goes on where the last one stopped.
 
     Ray must be running. The data are taken in first, where this has not happened yet.
 
     Args:
+        trials: "40" for so many in all, "+10" for so many more; the config's budget if None.
+        warm: earlier studies whose trials the sampler shall learn from.
         progress: hears of the long steps before the first trial.
-        ended: hears of each trial's end.
+        watch: hears of every change in the study's standing, and of each trial's end.
+        say: hears what a person should know, in a line.
 
     Raises:
-        StudyError: the folder holds another experiment's study, or no trial could finish.
+        StudyError: a trial does not fit on the cluster, the folder holds another experiment's
+            study or other data, or no trial could finish.
     """
     folder = StudyFolder(config.study_folder)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder.path / "lock", timeout=0):
-            return _run(config, folder, progress, ended)
-    except Timeout as error:
-        raise StudyError(
-            f"{folder.path}: another search works on this study; wait for it or stop it"
-        ) from error
-
-
-def _run(
-    config: ExperimentConfig, folder: StudyFolder, progress: Progress, ended: Ended
-) -> StudyFolder:
-    if not (folder.path / "study.json").exists():
-        _begin(config, folder, progress)
-    refuse_other(config, folder)
-    n_classes = len(folder.head().classes)
-    recipes = load_portfolio(config.portfolio, n_classes=n_classes)
-    _check_trials(config, recipes, n_classes)
-    study = open_optuna_study(
-        folder.storage_url,
-        config.name,
-        direction="minimize" if minimised(config.objectives[0]) else "maximize",
-        seed=config.seed,
-        recipes=recipes,
-        space=config.space,
-    )
-    settle_leftovers(folder, study)
-    remaining = config.budget.trials - count_done(study)
-    if remaining > 0:
+    url = storage_url(folder, config.storage)
+    check_sampler(config.sampler, config.space, n_objectives=len(config.objectives))
+    slots = Slots(config.resources)
+    folder.create()
+    with one_search(folder, url, str(folder.path)):
+        clock = Clock(folder.path / "clock.json", config.budget)
+        if not folder.exists():
+            _begin(config, folder, progress)
+        head = folder.head()
+        refuse_other(config, folder)
+        refuse_changed_data(config, folder, progress=progress)
+        recipes = load_portfolio(config.portfolio, n_classes=len(head.classes))
+        _check_trials(config, recipes, len(head.classes))
+        study = _open(config, url, head.storage_name or head.name, recipes)
+        for earlier in warm:
+            _warm_up(config, study, earlier, say)
         _warm_caches(config, recipes.values(), progress)
-        _tune(config, folder, study, remaining, ended)
-    if not any(record.status == "complete" for record in folder.records()):
-        reasons = [record.error for record in folder.records() if record.error]
-        raise StudyError(
-            f"{folder.path}: no trial finished ({reasons[0] if reasons else 'no trial ran'}); "
-            "mend the config and search into another output folder"
-        )
+        with open_tracker(config, config.name, warn=say) as tracker:
+            course = Course(config, folder, study, clock, slots, tracker=tracker, watch=watch)
+            try:
+                _search(config, folder, study, course, trials)
+            finally:
+                clock.save(now=True)
+    if (spent := course.spent()) is not None:
+        say(f"{spent} is used up; raise it and run the same command to go on")
+    check_some_finished(folder, course.ledger)
     return folder
 
 
 def _begin(config: ExperimentConfig, folder: StudyFolder, progress: Progress) -> None:
     head = take_in(config, folder, progress)
     document = config.model_dump(mode="json", exclude_none=True)
+    if config.storage is not None:
+        document["storage"] = without_password(
+            config.storage
+        )  # PGPASSWORD says what is not written down
     write_text(folder.path / "config.yaml", yaml.safe_dump(document, sort_keys=False))
     folder.write_head(head)
 
@@ -109,106 +113,96 @@ def _check_trials(config: ExperimentConfig, recipes: dict[str, Params], n_classe
         build_loss(params, None, n_classes)
 
 
+def _open(
+    config: ExperimentConfig, url: str, name: str, recipes: dict[str, Params]
+) -> optuna.Study:
+    """Create the study with its recipes enqueued as the first trials, or reopen it."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=open_storage(url),
+        study_name=name,
+        directions=["minimize" if minimised(o) else "maximize" for o in config.objectives],
+        load_if_exists=True,
+    )
+    # A reopened study continues with fresh random numbers: the same seed would repeat its draws.
+    study.sampler = build_sampler(
+        config.sampler,
+        config.space,
+        seed=config.seed,
+        n_objectives=len(config.objectives),
+        drawn=len(study.get_trials(deepcopy=False)),
+    )
+    enqueue_recipes(study, config.space, recipes)
+    requeue_interrupted(study)
+    return study
+
+
+def _warm_up(
+    config: ExperimentConfig, study: optuna.Study, earlier: StudyFolder, say: Callable[[str], None]
+) -> None:
+    """Let the sampler learn from an earlier study's trials, and say which do not fit."""
+    found = warm_start(study, open_earlier(earlier), config.space, source=str(earlier.path))
+    say(f"{earlier.path}: {found.added} trials added")
+    for number, reason in found.refused.items():
+        say(f"{earlier.path}: trial {number} left out: {reason}")
+
+
+def open_earlier(folder: StudyFolder) -> optuna.Study:
+    """The Optuna study of a study folder, as its own config says where it lies.
+
+    Raises:
+        StudyError: there is no study, or its storage cannot be read.
+    """
+    head = folder.head()
+    url = storage_url(folder, stored_config(folder).storage)
+    storage = open_storage(url)
+    try:
+        return optuna.load_study(study_name=head.storage_name or head.name, storage=storage)
+    except KeyError as error:
+        raise StudyError(f"{folder.path}: its storage holds no study {head.name!r}") from error
+
+
 def _warm_caches(config: ExperimentConfig, recipes: Iterable[Params], progress: Progress) -> None:
-    """Decode the recipes' images before the first trial; other sizes follow when asked for."""
-    for params in {preprocessing_of(p).size: p for p in recipes}.values():
+    """Decode the images at the sizes known now; others follow when a trial asks for them."""
+    any_size = isinstance(config.space.root.get("image_size"), Range)
+    known = [*recipes, *([] if any_size else config.space.corners())]
+    for params in {preprocessing_of(p).size: p for p in known}.values():
         what = f"decode at {params.image_size} pixels"
         open_fold_images(config, params, threads=2, progress=partial(progress, what))
 
 
-def _tune(
+def _search(
     config: ExperimentConfig,
     folder: StudyFolder,
     study: optuna.Study,
-    remaining: int,
-    ended: Ended,
+    course: Course,
+    asked: str | None,
 ) -> None:
-    minimise = minimised(config.objectives[0])
-    mode = "min" if minimise else "max"
-    before = count_done(study)
-    told = {record.number for record in folder.records() if record.again}
-
-    def settle(frozen: FrozenTrial) -> None:
-        record = settle_trial(folder, study, frozen)
-        collect_weights(folder, config.budget.keep_weights, minimise=minimise)
-        ended(record, count_done(study))
-
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # whose banner verbose=0 does not silence
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the records say why a trial failed
-    slots = _slots(config)
-    scratch = Path(tempfile.mkdtemp(prefix="consilium-tune-"))
-    searcher = OptunaSearcher(study, config.space, mode=mode, ended=settle)
-    try:
-        tune.Tuner(
-            tune.with_resources(
-                tune.with_parameters(_trainable, config=config),
-                {"cpu": config.resources.cpu, "gpu": config.resources.gpu},
-            ),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=AsyncHyperBandScheduler(
-                    time_attr="epoch",
-                    metric="objective",
-                    mode=mode,
-                    max_t=config.fidelity.max_epochs,
-                    grace_period=min(config.fidelity.grace, config.fidelity.max_epochs),
-                    reduction_factor=config.fidelity.reduction,
-                ),
-                num_samples=remaining,
-                max_concurrent_trials=slots,
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
-            ),
-            run_config=tune.RunConfig(name=config.name, storage_path=str(scratch), verbose=0),
-        ).fit()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    if searcher.failure is not None:
-        raise searcher.failure
-    if count_done(study) < before + remaining:
-        outside = [r.error for r in folder.records() if r.again and r.number not in told]
-        if outside:
-            raise StudyError(
-                f"{folder.path}: {outside[-1]}; mend it and run the same command again"
-            )
-        # Tune takes the first Ctrl-C for itself and ends its loop as if all were done.
-        raise KeyboardInterrupt
+    """Trials, the second rung, the finalists' other folds: each as far as it is not done yet."""
+    target = target_of(study, config.budget.trials, asked)
+    course.begin("trials", done=count_done(study), target=target)
+    if course.wants_another(0):
+        tune_trials(config, study, course)
+    course.raise_outside()
+    if config.fidelity.image_size is not None and course.spent() is None:
+        promoted = _promote(config, folder, study, course)
+        course.begin("second rung", done=count_done(study, promoted=True), target=promoted)
+        if course.wants_another(0):
+            tune_trials(config, study, course, stopping=False)
+        course.raise_outside()
+    if course.spent() is None:
+        train_finalists(config, folder, course)
+        course.raise_outside()
 
 
-def _trainable(settings: dict[str, Any], *, config: ExperimentConfig) -> None:
-    """One trial inside a Tune worker."""
-    trial = Trial(
-        number=settings["number"],
-        params=Params.model_validate(settings["params"]),
-        recipe=settings["recipe"],
-    )
-
-    def report(epoch: Epoch) -> None:
-        tune.report(
-            {
-                "epoch": epoch.number,
-                "objective": epoch.value,
-                "best": epoch.best_value,
-                "last": epoch.last,
-            }
-        )
-
-    train_trial(config, trial, report=report, threads=config.resources.cpu)
-
-
-def _slots(config: ExperimentConfig) -> int:
-    """How many trials fit on the cluster at once.
-
-    Raises:
-        StudyError: not even one does.
-    """
-    have = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cpus = have.get("CPU", 0) // config.resources.cpu
-    gpus = have.get("GPU", 0) / config.resources.gpu if config.resources.gpu else cpus
-    slots = int(min(cpus, gpus))
-    if slots < 1:
-        raise StudyError(
-            f"a trial needs {config.resources.cpu} CPUs and {config.resources.gpu:g} GPUs, Ray has "
-            f"{have.get('CPU', 0):g} and {have.get('GPU', 0):g}; lower resources in the config"
-        )
-    return slots
+def _promote(
+    config: ExperimentConfig, folder: StudyFolder, study: optuna.Study, course: Course
+) -> int:
+    """Enqueue the best trials at the second rung's image size; how many there are in all."""
+    known = promoted_of(study)
+    for number in course.ledger.finalists(config.fidelity.finalists, promoted=False):
+        params = folder.record(number).params
+        larger = params.model_copy(update={"image_size": config.fidelity.image_size})
+        if number not in known and larger != params:
+            enqueue_promoted(study, config.space, number, larger)
+    return len(promoted_of(study))

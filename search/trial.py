@@ -1,7 +1,12 @@
 """One trial against a study folder: opens its images, trains, and writes down what came of it."""
 
+import os
+import socket
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +18,13 @@ from search.backbones import preprocessing_of
 from search.batches import Fold
 from search.cache import ImageCache, Progress, cache_rows
 from search.config import ExperimentConfig
-from search.errors import CacheError
+from search.costs import violations
+from search.errors import CacheError, InfeasibleError, StudyError
+from search.features import cached_features, is_headonly
 from search.metrics import confusion, per_class_report
+from search.objectives import COSTS, value_of
 from search.params import Params
+from search.ranks import ALONE, Ranks
 from search.records import StudyFolder, TrialRecord
 from search.splits import TRAIN, fold_rows
 from search.train import Epoch, FoldResult, Report, Task, train_fold
@@ -23,29 +32,49 @@ from search.train import Epoch, FoldResult, Report, Task, train_fold
 
 @dataclass(frozen=True)
 class Trial:
-    """What is to be trained: its number in the study, its params and its fold."""
+    """What is to be trained.
+
+    Attributes:
+        number: in the study.
+        fold: to validate on.
+        epochs: to train exactly, the last one counting; None picks the best one.
+        promoted_from: the trial of the first rung, if this is its second.
+    """
 
     number: int
     params: Params
     recipe: str | None = None
     fold: int = 0
+    epochs: int | None = None
+    promoted_from: int | None = None
 
 
 def train_trial(
-    config: ExperimentConfig, trial: Trial, *, report: Report = lambda _: None, threads: int = 1
+    config: ExperimentConfig,
+    trial: Trial,
+    *,
+    report: Report = lambda _: None,
+    threads: int = 1,
+    ranks: Ranks = ALONE,
 ) -> FoldResult:
     """Train on one fold; record, probabilities and weights are on disk before each report.
 
     So a trial that is stopped in its report, as ASHA does, has lost nothing.
+
+    Raises:
+        InfeasibleError: before the first epoch, where the classifier breaks a constraint.
+        TrainingError: it cannot go on; the record says why.
     """
     torch.set_num_threads(threads)
-    study = StudyFolder(config.study_folder)
-    keep = _Keeper(study, trial)
+    keep = _Keeper(config, trial, ranks)
     try:
-        return _train(config, trial, keep, report, threads)
+        result = _train(config, trial, keep, report, threads)
     except Exception as error:
         keep.fail(error)
         raise
+    if trial.fold > 0:
+        keep.end()
+    return result
 
 
 def _train(
@@ -63,7 +92,9 @@ def _train(
         policy=config.policy,
         objective=config.objectives[0],
         epochs=config.fidelity.max_epochs,
+        fixed_epochs=trial.epochs,
         patience=config.fidelity.patience,
+        measure_costs=any(name in COSTS for name in (*config.constraints, *config.objectives)),
         weights=config.weights,
         seed=config.seed,
     )
@@ -74,7 +105,17 @@ def _train(
         report(epoch)
 
     device = "cuda" if torch.cuda.is_available() and config.resources.gpu > 0 else "cpu"
-    return train_fold(fold, trial.params, task, device=device, report=kept)
+    features = partial(cached_features, cache, trial.params)
+    return train_fold(
+        fold,
+        trial.params,
+        task,
+        device=device,
+        report=kept,
+        begun=keep.costs,
+        ranks=keep.ranks,
+        features=features if is_headonly(trial.params) else None,
+    )
 
 
 def fold_images(study: StudyFolder) -> pd.DataFrame:
@@ -94,11 +135,25 @@ def open_fold_images(
     )
 
 
+class _ReadOnly(StudyFolder):
+    """The study folder of a worker that is not the first: what it would write is the same."""
+
+    def write_record(self, record: TrialRecord) -> None:
+        pass
+
+    def write_probs(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def write_weights(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
 class _Keeper:
     """Writes a trial's files after each epoch."""
 
-    def __init__(self, study: StudyFolder, trial: Trial) -> None:
-        self.study = study
+    def __init__(self, config: ExperimentConfig, trial: Trial, ranks: Ranks) -> None:
+        folder = StudyFolder if ranks.rank == 0 else _ReadOnly
+        self.config, self.ranks, self.study = config, ranks, folder(config.study_folder)
         self.start = time.perf_counter()
         self.record = TrialRecord(
             number=trial.number,
@@ -106,35 +161,73 @@ class _Keeper:
             recipe=trial.recipe,
             params=trial.params,
             fold=trial.fold,
+            promoted_from=trial.promoted_from,
+            started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+            workers=config.resources.workers,
         )
-        study.write_record(self.record)
+        self.study.write_record(self.record)
+
+    def costs(self, costs: dict[str, float]) -> None:
+        """Note what the classifier costs; too much ends the trial before it begins."""
+        bounds = {k: v for k, v in self.config.bounds.items() if k in costs}
+        exceeded = violations(bounds, costs)
+        self._note(costs=costs, violations=exceeded)
+        if exceeded:
+            name = next(iter(exceeded))
+            raise InfeasibleError(f"{name} is {costs[name]:.4g}, the bound {bounds[name]:g}")
 
     def epoch(
         self, epoch: Epoch, images: list[str], labels: NDArray[np.int64], classes: list[str]
     ) -> None:
         """Note an epoch; where it is the best so far, its probabilities and weights, too."""
-        number = self.record.number
-        update = {
+        cut = epoch.metrics.get("micro_batch")
+        update: dict[str, object] = {
             "epochs": [*self.record.epochs, finite(epoch.metrics)],
-            "seconds": time.perf_counter() - self.start,
+            "micro_batch": None if cut is None else int(cut),
         }
+        if epoch.number == 1:
+            stepping = epoch.metrics["train_seconds"] + epoch.metrics["val_seconds"]
+            update["setup_seconds"] = time.perf_counter() - self.start - stepping
         if epoch.improved:
-            self.study.write_probs(number, images, epoch.probs, classes)
-            self.study.write_weights(number, epoch.state)
+            number, fold = self.record.number, self.record.fold
+            self.study.write_probs(number, images, epoch.probs, classes, fold=fold)
+            self.study.write_weights(number, epoch.state, fold=fold)
             update |= {"value": epoch.value, "best_epoch": epoch.number}
+            update |= self._judge(epoch)
             update["confusion"] = confusion(epoch.probs, labels).tolist()
             update["per_class"] = finite(per_class_report(epoch.probs, labels, classes))
-        self.record = self.record.model_copy(update=update)
-        self.study.write_record(self.record)
+        self._note(**update)
 
     def fail(self, error: Exception) -> None:
         """Note why the trial ends."""
-        reason = " ".join(str(error).split()) or type(error).__name__
-        update = {"status": "failed", "error": reason[:500], "again": _is_outside(error)}
-        self.record = self.record.model_copy(update=update)
+        text = str(error).encode("utf-8", "replace").decode()  # a file's name may hold anything
+        reason = " ".join(text.split()) or type(error).__name__
+        status = "pruned" if isinstance(error, InfeasibleError) else "failed"
+        self._note(status=status, error=reason[:500], again=_is_outside(error))
+
+    def end(self) -> None:
+        """Note that a fold is done; the trial's own status is for the study to tell."""
+        self._note(status="complete")
+
+    def _judge(self, epoch: Epoch) -> dict[str, object]:
+        """Every objective, and what breaks a constraint, at the best epoch."""
+        known = {**epoch.metrics, **self.record.costs}
+        return {
+            "values": finite({name: value_of(name, known) for name in self.config.objectives}),
+            "violations": violations(self.config.bounds, known),
+        }
+
+    def _note(self, **update: object) -> None:
+        seconds = time.perf_counter() - self.start
+        resources = self.config.resources
+        spent = seconds / 3600 * resources.gpu * resources.workers
+        self.record = self.record.model_copy(
+            update={**update, "seconds": seconds, "gpu_hours": spent}
+        )
         self.study.write_record(self.record)
 
 
 def _is_outside(error: Exception) -> bool:
     """Whether a trial failed by its surroundings, a full disk say, and not by its params."""
-    return isinstance(error, OSError | CacheError)
+    return isinstance(error, OSError | CacheError | StudyError)

@@ -6,7 +6,6 @@ Skipped by name where `../shared/data` is absent.
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from cluster.connect import connected
@@ -19,6 +18,7 @@ from search.dataset import load_dataset
 from search.facts import gather_facts
 from search.records import StudyFolder
 from search.study import run_study
+from search.tables import read_table
 from search.transforms import decode
 
 PROJECT = Path(__file__).parent.parent
@@ -72,7 +72,7 @@ def test_isic2357_from_images_to_an_ensemble_that_tells_melanomas(tmp_path: Path
         run_study(config)
     built = build_ensemble(config, EnsembleConfig(operating_points={"high": config.policy}))
     assert built.evaluation.metrics["auroc"] > 0.8
-    test = pd.read_parquet(config.study_folder / "sealed" / "test.parquet")
+    test = read_table(config.study_folder / "sealed" / "test.parquet")
     seen = StudyFolder(config.study_folder).open_images()
     assert not set(test["digest"]) & set(seen["digest"])
     assert not set(test["lesion"].dropna()) & set(seen["lesion"].dropna())

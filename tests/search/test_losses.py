@@ -55,3 +55,12 @@ def test_balanced_weights_give_every_class_the_same_say() -> None:
 def test_bce_of_more_than_two_classes_is_refused() -> None:
     with pytest.raises(ConfigError, match="bce needs two classes, there are 7; use cross_entropy"):
         build_loss(Params(loss="bce"), None, 7)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_the_pieces_of_a_batch_add_up_to_its_mean(weights: Tensor | None) -> None:
+    whole = build_loss(Params(label_smoothing=0.1), weights, 2)
+    pieces = [(LOGITS[:3], SHARES[:3]), (LOGITS[3:], SHARES[3:]), (LOGITS[:0], SHARES[:0])]
+    total = torch.stack([whole.sum(*piece) for piece in pieces]).sum()
+    weight = torch.stack([whole.weight(shares) for _, shares in pieces]).sum()
+    torch.testing.assert_close(total / weight, whole(LOGITS, SHARES))

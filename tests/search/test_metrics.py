@@ -5,7 +5,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -56,6 +56,7 @@ def test_the_metrics_of_four_images_are_those_worked_out_by_hand() -> None:
             "brier": 2 * (0.01 + 0.36 + 0.09 + 0.64) / 4,
             "auroc": 0.75,
             "auprc": (1 + 2 / 3) / 2,
+            "partial_auroc": 0.1,  # the curve runs (0, 0), (0, .5), (.5, .5), (.5, 1), (1, 1)
             "accuracy": 0.5,
             "balanced_accuracy": 0.5,
             "precision": 0.5,
@@ -94,6 +95,7 @@ def test_the_report_has_one_row_per_class_against_the_rest() -> None:
         "f1": pytest.approx(2 / 3),
         "auroc": 1.0,
         "auprc": 1.0,
+        "partial_auroc": pytest.approx(0.2),
     }
     for k, row in enumerate(report):
         alone = evaluate_probs(THREE, THREE_LABELS, positive=k)
@@ -125,6 +127,22 @@ def test_ece_of_a_positive_is_about_its_own_probability() -> None:
     assert metrics.ece(probs, np.zeros(10, np.int64), positive=1) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(
+    ("scores", "area"),
+    [
+        ([0.1, 0.2, 0.3, 0.4], 0.2),  # every image of the class above all others
+        ([0.4, 0.3, 0.2, 0.1], 0.0),
+        ([0.5, 0.5, 0.5, 0.5], 0.02),  # a straight line from corner to corner
+        ([0.1, 0.4, 0.4, 0.4], 0.11),  # it crosses 0.8 on its way from (0, 0) to (0.5, 1)
+    ],
+)
+def test_partial_auroc_is_the_area_above_80_percent_sensitivity(
+    scores: list[float], area: float
+) -> None:
+    probs = np.column_stack([1 - np.array(scores), scores])
+    assert metrics.partial_auroc(probs, LABELS, positive=1) == pytest.approx(area, abs=1e-12)
+
+
 def test_a_certain_and_wrong_answer_costs_a_finite_nll() -> None:
     assert metrics.nll(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-math.log(1e-7))
     assert metrics.nll(np.array([[1.0009, 0.0]]), np.array([0])) == 0
@@ -133,6 +151,30 @@ def test_a_certain_and_wrong_answer_costs_a_finite_nll() -> None:
 # Against scikit-learn
 
 
+def official_partial_auroc(truth: NDArray[np.bool_], score: Floats) -> float:
+    """The ISIC 2024 challenge's own formula: the classes change places, the area is undone."""
+    widest = 0.2
+    scaled = sk.roc_auc_score(~truth, 1 - score, max_fpr=widest)
+    least = 0.5 * widest**2
+    return float(least + (widest - least) / (1 - 0.5) * (scaled - 0.5))
+
+
+@settings(deadline=None)
+@given(classified(), st.data())
+def test_partial_auroc_equals_that_of_the_isic_challenge(
+    case: tuple[Floats, Ints], data: st.DataObject
+) -> None:
+    probs, labels = case
+    k = data.draw(st.integers(0, probs.shape[1] - 1))
+    each = [official_partial_auroc(labels == c, probs[:, c]) for c in range(probs.shape[1])]
+    found = metrics.partial_auroc(probs, labels, positive=k)
+    assert found == pytest.approx(each[k], abs=1e-12)
+    assert -1e-12 <= found <= 0.2 + 1e-12
+    assert evaluate_probs(probs, labels, positive=k)["partial_auroc"] == found
+    assert metrics.partial_auroc(probs, labels) == pytest.approx(np.mean(each), abs=1e-12)
+
+
+@settings(deadline=None)
 @given(classified())
 def test_whole_set_metrics_equal_those_of_scikit_learn(case: tuple[Floats, Ints]) -> None:
     probs, labels = case
@@ -156,6 +198,7 @@ def test_whole_set_metrics_equal_those_of_scikit_learn(case: tuple[Floats, Ints]
     assert metrics.confusion(probs, labels).tolist() == expected_matrix.tolist()
 
 
+@settings(deadline=None)
 @given(classified(), st.data())
 def test_metrics_of_a_positive_equal_those_of_scikit_learn(
     case: tuple[Floats, Ints], data: st.DataObject
@@ -204,6 +247,7 @@ def test_metrics_of_one_class_alone_are_nan() -> None:
     assert undefined == {
         "auroc",
         "auprc",
+        "partial_auroc",
         "sensitivity",
         "balanced_accuracy",
         "threshold",

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from search.backbones import Classifier
 from search.batches import Fold
 from search.config import PolicyConfig
 from search.errors import TrainingError
@@ -163,3 +165,123 @@ def test_more_than_two_classes() -> None:
     result = train_fold(three, some_params(), a_task(n_classes=3, positive=None, epochs=1))
     assert result.probs.shape == (16, 3)
     assert "threshold" not in result.history[0]
+
+
+def a_small_gpu(monkeypatch: pytest.MonkeyPatch, room: int) -> list[int]:
+    """From now on a classifier takes at most so many images a pass; the sizes that it took."""
+    taken: list[int] = []
+    whole = Classifier.classify
+
+    def classify(self: Classifier, normalised: Tensor) -> Tensor:
+        if len(normalised) > room:
+            raise torch.OutOfMemoryError("no room")
+        if self.training:
+            taken.append(len(normalised))
+        return whole(self, normalised)
+
+    monkeypatch.setattr(Classifier, "classify", classify)
+    return taken
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"balance": "class_weights"},
+        {"balance": "class_weights", "mixup": 0.4, "cutmix": 0.4, "label_smoothing": 0.1},
+        {"loss": "focal", "balance": "sampler", "ema": 0.5, "clip_norm": 0.5},
+    ],
+    ids=["plain", "weighted", "mixed", "clipped"],
+)
+def test_micro_batches_add_up_to_the_whole_batch(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold = a_fold()
+    rare = dataclasses.replace(fold, train_labels=(np.arange(32) % 5 == 0).astype(np.int64))
+    settings = {"optimizer": "sgd", "lr": 0.05, "batch_size": 11, "dropout": 0} | changes
+    params, task = some_params(**settings), a_task(fixed_epochs=2)
+    whole = train_fold(rare, params, task)
+    taken = a_small_gpu(monkeypatch, 3)
+    cut = train_fold(rare, params, task)
+    for name, value in whole.state.items():
+        torch.testing.assert_close(cut.state[name], value, rtol=0, atol=1e-6, msg=name)
+    np.testing.assert_allclose(cut.probs, whole.probs, atol=1e-6)
+    assert cut.history[0]["train_loss"] == pytest.approx(whole.history[0]["train_loss"])
+    assert max(taken) <= 3 < params.batch_size
+    assert len(set(taken)) > 1  # uneven ones among them
+
+
+def test_a_batch_that_fails_halfway_is_done_again_from_scratch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params = some_params(optimizer="sgd", lr=0.05, batch_size=32, dropout=0, mixup=0.4)
+    whole = train_fold(a_fold(), params, a_task(epochs=1))
+    full = iter([True, False, True])  # the batch of 32, then the second of its halves
+    classify = Classifier.classify
+
+    def crowded(self: Classifier, normalised: Tensor) -> Tensor:
+        if next(full, False):
+            raise torch.OutOfMemoryError("no room")
+        return classify(self, normalised)
+
+    monkeypatch.setattr(Classifier, "classify", crowded)
+    cut = train_fold(a_fold(), params, a_task(epochs=1))
+    assert cut.history[0]["micro_batch"] == 8
+    np.testing.assert_allclose(cut.probs, whole.probs, atol=1e-6)
+
+
+def test_a_smaller_micro_batch_stays_and_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs: list[Epoch] = []
+    params = some_params(batch_size=16)
+    train_fold(a_fold(), params, a_task(epochs=1), report=epochs.append)
+    assert "micro_batch" not in epochs[0].metrics
+    taken = a_small_gpu(monkeypatch, 5)
+    result = train_fold(a_fold(), params, a_task(epochs=2))
+    assert [metrics["micro_batch"] for metrics in result.history] == [4.0, 4.0]
+    assert taken == [4] * 16
+
+
+def test_one_image_that_does_not_fit_ends_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_small_gpu(monkeypatch, 0)
+    with pytest.raises(TrainingError, match=r"one image of 16 pixels does not fit .* lower image_"):
+        train_fold(a_fold(), some_params(), a_task())
+
+
+def test_fixed_epochs_follow_the_whole_schedule_and_end_with_the_last() -> None:
+    fold = a_fold()
+    # The more it learns, the worse it does: the first epoch is the best.
+    wrong = dataclasses.replace(fold, val_labels=1 - fold.val_labels)
+    whole: list[Epoch] = []
+    fixed: list[Epoch] = []
+    task = a_task(epochs=4, patience=3)
+    train_fold(wrong, some_params(lr=1e-4), task, report=whole.append)
+    task = dataclasses.replace(task, patience=1, fixed_epochs=3)
+    result = train_fold(wrong, some_params(lr=1e-4), task, report=fixed.append)
+    assert [epoch.last for epoch in fixed] == [False, False, True]
+    assert all(epoch.improved for epoch in fixed)
+    assert [e.metrics["lr"] for e in fixed] == [e.metrics["lr"] for e in whole[:3]]
+    assert result.epoch == 3
+    assert result.value == fixed[-1].value == fixed[-1].best_value > fixed[0].value
+    np.testing.assert_array_equal(result.probs, whole[2].probs)
+
+
+def test_costs_are_told_before_the_first_epoch_if_asked() -> None:
+    told: list[str] = []
+    for asked in (False, True):
+        train_fold(
+            a_fold(),
+            some_params(),
+            a_task(epochs=1, measure_costs=asked),
+            report=lambda epoch: told.append(f"epoch {epoch.number}"),
+            begun=lambda costs: told.append(" ".join(costs)),
+        )
+    assert told == ["epoch 1", "params_m latency_ms", "epoch 1"]
+
+
+def test_measuring_costs_changes_no_result() -> None:
+    params = some_params(dropout=0.4)
+    first, second = (
+        train_fold(a_fold(), params, a_task(epochs=1, measure_costs=asked))
+        for asked in (False, True)
+    )
+    np.testing.assert_array_equal(first.probs, second.probs)

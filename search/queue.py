@@ -1,0 +1,101 @@
+"""Which trials come next in a study, and which of those that ended count."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search.params import Params
+from search.space import Space
+
+
+def enqueue_recipes(study: optuna.Study, space: Space, recipes: Mapping[str, Params]) -> None:
+    """Make the recipes the first trials, each of them once."""
+    known = {trial.user_attrs.get("recipe") for trial in study.get_trials(deepcopy=False)}
+    for recipe, params in recipes.items():
+        if recipe not in known:
+            attrs = {"recipe": recipe, "params": params.model_dump()}
+            study.enqueue_trial(space.inside(params), user_attrs=attrs)
+
+
+def enqueue_promoted(study: optuna.Study, space: Space, number: int, params: Params) -> None:
+    """Let a trial of the first rung be tried again as `params`, once."""
+    attrs = {"promoted_from": number, "params": params.model_dump()}
+    study.enqueue_trial(space.inside(params), user_attrs=attrs)
+
+
+def requeue(study: optuna.Study, trial: FrozenTrial, *, counts: bool) -> None:
+    """Enqueue a trial that did not fail by its params; then it does not count itself.
+
+    Called before the trial is told: a kill in between loses nothing, for it happens once only.
+
+    Args:
+        counts: as an attempt.
+    """
+    if trial.number not in again_of(study):
+        kept = {k: v for k, v in trial.user_attrs.items() if k != "fixed_params"}
+        again = {"resume_of": trial.number, "attempt": attempt_of(trial) + counts}
+        study.enqueue_trial(trial.params, user_attrs={**kept, **again})
+
+
+def requeue_interrupted(study: optuna.Study) -> None:
+    """What a killed search left running is told FAIL and enqueued again."""
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state == TrialState.RUNNING:
+            requeue(study, trial, counts=False)
+            study.tell(trial.number, state=TrialState.FAIL)
+
+
+def attempt_of(trial: FrozenTrial) -> int:
+    """Which attempt at its params a trial is, from 1."""
+    return int(trial.user_attrs.get("attempt", 1))
+
+
+def again_of(study: optuna.Study) -> set[int]:
+    """Numbers of the trials that were enqueued again."""
+    trials = study.get_trials(deepcopy=False)
+    return {t.user_attrs["resume_of"] for t in trials if "resume_of" in t.user_attrs}
+
+
+def promoted_of(study: optuna.Study) -> set[int]:
+    """Numbers of the trials that were promoted to the second rung."""
+    trials = study.get_trials(deepcopy=False)
+    return {t.user_attrs["promoted_from"] for t in trials if is_promoted(t.user_attrs)}
+
+
+def is_promoted(attrs: Mapping[str, Any]) -> bool:
+    """Whether a trial with these user attributes is of the second rung."""
+    return "promoted_from" in attrs
+
+
+def count_done(study: optuna.Study, *, promoted: bool = False) -> int:
+    """Trials of a rung that count: finished, pruned or failed, but not those done again."""
+    again = again_of(study)
+    return sum(
+        trial.state.is_finished()
+        and trial.number not in again
+        and "warm_from" not in trial.user_attrs
+        and is_promoted(trial.user_attrs) == promoted
+        for trial in study.get_trials(deepcopy=False)
+    )
+
+
+def target_of(study: optuna.Study, budget: int, asked: str | None) -> int:
+    """How many trials are wanted in all; what is asked for is remembered in the study.
+
+    Args:
+        budget: the config's.
+        asked: "40" is 40 in all, "+10" is 10 more; the same "+10" again, while these are not all
+            done, goes on with them. None keeps to what was asked before.
+    """
+    known = study.user_attrs.get("target", {"trials": 0, "asked": None})
+    base = max(budget, int(known["trials"]))
+    if asked is None:
+        return base
+    extends = asked.startswith("+")
+    if extends and known["asked"] == asked and count_done(study) < known["trials"]:
+        return int(known["trials"])
+    trials = base + int(asked) if extends else int(asked)
+    study.set_user_attr("target", {"trials": trials, "asked": asked})
+    return trials
