@@ -33,7 +33,7 @@ Address = Annotated[str | None, typer.Option(help="of an existing Ray cluster")]
 @app.command()
 def audit(config: Config, as_json: AsJson = False, address: Address = None) -> None:
     """Look for what is wrong with an experiment's images, and write a page about it."""
-    from search.intake import audit_data
+    from search.study.intake import audit_data
 
     settings = load_config(config)
     folder = settings.output / "audit"

@@ -12,7 +12,7 @@ from cluster.console import messages, print_json, show_leaderboard, table
 from cluster.steps import announce, build, search_trials
 from search.atomic import write_text
 from search.config import load_config
-from search.synthetic import draw_lesion, write_dataset
+from search.data.synthetic import draw_lesion, write_dataset
 from serving.client import Client
 from serving.config import ServingConfig
 from serving.start import start_service

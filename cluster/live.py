@@ -17,8 +17,8 @@ from rich.text import Text
 from cluster.console import messages
 from cluster.panel import COLOURS, draw_standing, draw_step, number
 from search.atomic import finite
-from search.records import TrialRecord
-from search.standing import Standing
+from search.study.records import TrialRecord
+from search.study.standing import Standing
 
 Mode = Literal["live", "lines", "json", "quiet"]
 MOST_ROWS = 16  # of running trials

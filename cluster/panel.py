@@ -9,8 +9,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from search.records import Status
-from search.standing import RunningTrial, Standing
+from search.study.records import Status
+from search.study.standing import RunningTrial, Standing
 
 COLOURS: dict[Status, str] = {"complete": "green", "pruned": "yellow", "failed": "red"}
 ENDS: dict[Status, str] = {"complete": "finished", "pruned": "pruned", "failed": "failed"}

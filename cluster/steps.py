@@ -31,8 +31,8 @@ def search_trials(
     """
     from search.location import open_place
     from search.objectives import minimised
-    from search.records import StudyFolder
-    from search.study import run_study
+    from search.study.records import StudyFolder
+    from search.study.run import run_study
 
     with watching(mode) as view:
         study = run_study(
@@ -67,9 +67,9 @@ def search_trials(
 def report_study(place: str, output: Path | None = None) -> str:
     """Write a study's page into its folder, or elsewhere; where it is."""
     from search.location import open_place
-    from search.records import StudyFolder
-    from search.report import write_study_report
-    from search.study import open_earlier
+    from search.report.page import write_study_report
+    from search.study.records import StudyFolder
+    from search.study.run import open_earlier
 
     folder = StudyFolder(open_place(place))
     page = output or folder.path / "report.html"
@@ -93,7 +93,7 @@ def evaluate_external(folder: Path, settings: ExperimentConfig, output: Path) ->
     from ensemble.report import write_report
     from ensemble.runtime import Runtime
     from search.atomic import write_json
-    from search.dataset import load_dataset
+    from search.data.dataset import load_dataset
 
     bundle = load_bundle(folder)
     dataset = load_dataset(settings.dataset)
@@ -131,7 +131,7 @@ def predict_images(
     else:
         from ensemble.bundle import load_bundle
         from ensemble.runtime import Runtime
-        from search.transforms import decode
+        from search.data.transforms import decode
 
         bundle = load_bundle(Path(bundle_or_url))
         point = bundle.operating_point(operating_point)

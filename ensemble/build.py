@@ -32,13 +32,13 @@ from ensemble.report import Curve, write_report
 from ensemble.runtime import Runtime
 from ensemble.select import select_top
 from search.atomic import write_json
-from search.backbones import preprocessing_of
 from search.config import ExperimentConfig
-from search.identity import refuse_other
-from search.records import StudyFolder, TrialRecord
-from search.sealed import count_openings, open_sealed_test
-from search.splits import TRAIN
+from search.data.splits import TRAIN
+from search.study.identity import refuse_other
+from search.study.records import StudyFolder, TrialRecord
+from search.study.sealed import count_openings, open_sealed_test
 from search.tables import write_tensors
+from search.training.backbones import preprocessing_of
 
 Step = Callable[[str], None]
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from ensemble.calibrate import Temperature
+from search.data.transforms import Preprocessing
 from search.errors import BundleError
 from search.params import Config, Params
-from search.transforms import Preprocessing
 
 SCHEMA_VERSION = 1
 Decision = Literal["positive", "negative"]

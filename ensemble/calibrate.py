@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.optimize import minimize_scalar
 
-from search.metrics import nll
 from search.params import Config
+from search.training.metrics import nll
 
 SMALLEST = 1e-7  # probabilities below it count as this, as in the NLL
 

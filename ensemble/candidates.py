@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from search.backbones import Classifier, preprocessing_of, restore_classifier
-from search.cache import cache_rows
 from search.config import ExperimentConfig
+from search.data.cache import cache_rows
+from search.data.splits import CALIBRATION
 from search.errors import StudyError
-from search.metrics import nll
-from search.records import StudyFolder, TrialRecord
-from search.splits import CALIBRATION
-from search.train import predict_pixels
+from search.study.records import StudyFolder, TrialRecord
+from search.training.backbones import Classifier, preprocessing_of, restore_classifier
+from search.training.metrics import nll
+from search.training.train import predict_pixels
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from ensemble.bundle import Bundle, OperatingPoint
 from ensemble.operating import clopper_pearson
 from ensemble.runtime import Runtime
 from search.atomic import finite
-from search.dataset import Dataset
+from search.data.dataset import Dataset
+from search.data.transforms import decode
 from search.errors import DamagedImageError, DatasetError
-from search.metrics import confusion, evaluate_probs, per_class_report
-from search.transforms import decode
+from search.training.metrics import confusion, evaluate_probs, per_class_report
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Evaluation:
     Attributes:
         labels: class indices, (n_images,).
         probs: calibrated, (n_images, n_classes).
-        metrics: scalar metrics by name, see search.metrics.
+        metrics: scalar metrics by name, see search.training.metrics.
         per_class: a row a class.
         confusion: (n_classes, n_classes), rows are the true classes.
         operating_points: what each point of the bundle does to these images.

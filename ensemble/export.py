@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from search.backbones import Classifier
 from search.errors import BundleError
+from search.training.backbones import Classifier
 
 PARITY_LIMIT = 1e-4  # on probabilities
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from ensemble.operating import clopper_pearson
-from search.metrics import ECE_BINS, auprc, auroc
-from search.thresholds import ranking
+from search.training.metrics import ECE_BINS, auprc, auroc
+from search.training.thresholds import ranking
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from ensemble.runtime import Runtime
+from search.data.synthetic import draw_lesion
+from search.data.transforms import decode
 from search.errors import BundleError
-from search.synthetic import draw_lesion
-from search.transforms import decode
 
 PROBS = "probs.json"  # file: calibrated probabilities
 TOLERANCE = 1e-4  # another engine or processor may round differently

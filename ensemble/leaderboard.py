@@ -14,8 +14,8 @@ from ensemble.evaluate import Evaluation, apply_point
 from ensemble.operating import choose_operating_point
 from search.atomic import finite
 from search.config import ExperimentConfig
-from search.metrics import evaluate_probs
-from search.records import StudyFolder, TrialRecord
+from search.study.records import StudyFolder, TrialRecord
+from search.training.metrics import evaluate_probs
 
 SHOWN = ("auroc", "auprc", "nll", "brier", "ece", "balanced_accuracy")
 Probs = NDArray[np.floating]

@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 
 from ensemble.bundle import OperatingPoint
 from search.config import PolicyConfig
-from search.thresholds import scan_thresholds
+from search.training.thresholds import scan_thresholds
 
 
 def choose_operating_point(

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from ensemble.bundle import Bundle, Member
 from ensemble.pool import pool_probs
-from search.backbones import Classifier, restore_classifier
+from search.data.transforms import prepare
 from search.errors import BundleError
-from search.transforms import prepare
+from search.training.backbones import Classifier, restore_classifier
 
 Engine = Literal["onnx", "torch"]
 Score = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -55,7 +55,7 @@ class Runtime:
         self._scores: list[Score] = [load(bundle, member, threads) for member in members]
 
     def predict(self, images: Sequence[Image.Image]) -> Prediction:
-        """Score decoded RGB images (see search.transforms.decode)."""
+        """Score decoded RGB images (see search.data.transforms.decode)."""
         return self.pooled(self.member_probs([self.prepare(image) for image in images]))
 
     def prepare(self, image: Image.Image) -> list[NDArray[np.uint8]]:

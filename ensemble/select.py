@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble.pool import pool_probs
-from search.metrics import nll
+from search.training.metrics import nll
 
 
 def select_top(

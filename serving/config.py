@@ -5,8 +5,8 @@ from typing import Self
 from pydantic import Field, PositiveInt, model_validator
 
 from search.config import Location
+from search.data.transforms import MAX_PIXELS
 from search.params import Config
-from search.transforms import MAX_PIXELS
 
 MEBIBYTE = 1024 * 1024
 

@@ -7,8 +7,8 @@ from fastapi import Request
 from PIL import Image, UnidentifiedImageError
 from python_multipart.multipart import parse_options_header
 
+from search.data.transforms import DAMAGE, decode
 from search.errors import DamagedImageError
-from search.transforms import DAMAGE, decode
 from serving.config import ServingConfig
 from serving.multipart import ImageParts, too_large
 from serving.problems import ProblemError
@@ -62,7 +62,7 @@ def check_type(file: bytes, index: int) -> None:
 
 
 def decode_image(file: bytes, index: int, *, max_pixels: int) -> Image.Image:
-    """Decode as the bundle's own evaluation does (see search.transforms.decode).
+    """Decode as the bundle's own evaluation does (see search.data.transforms.decode).
 
     Raises:
         ProblemError: 413 for too many pixels, 422 for a damaged file.

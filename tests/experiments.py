@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from search.synthetic import write_dataset
+from search.data.synthetic import write_dataset
 
 DOCUMENT: dict[str, Any] = {
     "name": "tiny",

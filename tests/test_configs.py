@@ -9,11 +9,11 @@ import pytest
 
 from ensemble.config import ensemble_config
 from search.config import ExperimentConfig, load_config
-from search.intake import take_in
 from search.portfolio import load_portfolio
-from search.records import StudyFolder
-from search.sealed import open_sealed_test
-from tests.search.layouts import class_folders, draw
+from search.study.intake import take_in
+from search.study.records import StudyFolder
+from search.study.sealed import open_sealed_test
+from tests.search.data.layouts import class_folders, draw
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 NINE = (

@@ -14,9 +14,9 @@ from cluster import cli
 from cluster.connect import connected
 from ensemble.bundle import load_bundle
 from ensemble.runtime import Runtime
-from search.records import StudyFolder
-from search.sealed import count_openings
-from search.transforms import decode
+from search.data.transforms import decode
+from search.study.records import StudyFolder
+from search.study.sealed import count_openings
 from serving.client import Client
 from serving.config import ServingConfig
 from serving.start import start_service, stop_service

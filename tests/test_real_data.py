@@ -12,14 +12,14 @@ from cluster.connect import connected
 from ensemble.build import build_ensemble
 from ensemble.config import EnsembleConfig
 from ensemble.runtime import Runtime
-from search.audit import Audit, audit_dataset
 from search.config import AuditConfig, DatasetConfig, ExperimentConfig, load_config
-from search.dataset import load_dataset
-from search.facts import gather_facts
-from search.records import StudyFolder
-from search.study import run_study
+from search.data.audit import Audit, audit_dataset
+from search.data.dataset import load_dataset
+from search.data.facts import gather_facts
+from search.data.transforms import decode
+from search.study.records import StudyFolder
+from search.study.run import run_study
 from search.tables import read_table
-from search.transforms import decode
 
 PROJECT = Path(__file__).parent.parent
 DATA = PROJECT.parent / "shared" / "data"

@@ -18,9 +18,9 @@ from ensemble.bundle import (
 )
 from ensemble.calibrate import Temperature
 from ensemble.export import export_onnx
-from search.backbones import build_classifier
 from search.config import WeightsConfig
 from search.params import Params
+from search.training.backbones import build_classifier
 
 CLASSES = ["benign", "malignant"]
 

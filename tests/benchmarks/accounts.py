@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import NamedTuple
 
-from search.records import StudyFolder, TrialRecord
+from search.study.records import StudyFolder, TrialRecord
 
 
 class Stint(NamedTuple):

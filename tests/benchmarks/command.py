@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from search.config import ExperimentConfig, load_config
-from search.records import StudyFolder
+from search.study.records import StudyFolder
 
 
 class Phase(NamedTuple):

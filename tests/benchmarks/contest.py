@@ -8,11 +8,11 @@ from typing import Any
 
 from cluster.console import messages, table
 from search.config import load_config
-from search.intake import take_in
+from search.data.splits import fold_rows
 from search.params import Params
-from search.records import StudyFolder, TrialRecord
-from search.splits import fold_rows
-from search.trial import fold_images
+from search.study.intake import take_in
+from search.study.records import StudyFolder, TrialRecord
+from search.study.trial import fold_images
 from tests.benchmarks.command import Finished, python, search_in_process
 from tests.benchmarks.material import Material, write_portfolio, write_variant
 

@@ -8,9 +8,9 @@ import optuna
 import yaml
 
 from search.config import ExperimentConfig, TableSource, load_config
+from search.data.synthetic import write_dataset
 from search.params import Params
 from search.space import flatten
-from search.synthetic import write_dataset
 from tests.experiments import DOCUMENT
 
 ISIC = Path("configs/isic2357.yaml")

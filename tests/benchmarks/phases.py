@@ -12,12 +12,12 @@ from typing import Any
 from cluster import cli
 
 PHASES = {  # where the command looks the function up: what it does
-    ("search.study", "take_in"): "audit and splits",
-    ("search.study", "_check_trials"): "check of the backbones",
-    ("search.study", "_warm_caches"): "decode",
-    ("search.study", "tune_trials"): "trials",
-    ("search.study", "train_finalists"): "finalists",
-    ("search.report", "write_study_report"): "report",
+    ("search.study.run", "take_in"): "audit and splits",
+    ("search.study.run", "_check_trials"): "check of the backbones",
+    ("search.study.run", "_warm_caches"): "decode",
+    ("search.study.run", "tune_trials"): "trials",
+    ("search.study.run", "train_finalists"): "finalists",
+    ("search.report.page", "write_study_report"): "report",
 }
 
 

@@ -17,17 +17,17 @@ import ray
 from ray.cluster_utils import Cluster
 
 from cluster.console import messages
-from search.clock import Clock
 from search.config import ExperimentConfig
-from search.course import Course
-from search.records import StudyFolder, StudyHead, TrialRecord
-from search.report import write_study_report
-from search.resources import Slots
-from search.samplers import build_sampler
-from search.standing import Standing
-from search.storage import open_storage, storage_url
-from search.tracking import open_tracker
-from search.tuner import tune_trials
+from search.report.page import write_study_report
+from search.study.clock import Clock
+from search.study.course import Course
+from search.study.records import StudyFolder, StudyHead, TrialRecord
+from search.study.resources import Slots
+from search.study.samplers import build_sampler
+from search.study.standing import Standing
+from search.study.storage import open_storage, storage_url
+from search.study.tuner import tune_trials
+from search.tracking.trackers import open_tracker
 from tests.benchmarks.accounts import idle_of, stints_of
 from tests.benchmarks.command import leave_when_told
 from tests.benchmarks.light import leave_out

@@ -10,9 +10,9 @@ import numpy as np
 
 from search.config import ExperimentConfig
 from search.params import Params
-from search.records import StudyFolder, TrialRecord
-from search.train import Epoch, Report
-from search.trial import Trial
+from search.study.records import StudyFolder, TrialRecord
+from search.study.trial import Trial
+from search.training.train import Epoch, Report
 
 
 def sleep_through(

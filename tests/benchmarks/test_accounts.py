@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from search.params import Params
-from search.records import StudyFolder, TrialRecord
+from search.study.records import StudyFolder, TrialRecord
 from tests.benchmarks.accounts import Stint, gaps_of, idle_of, stint, stints_of
 
 # Two slots from 0 to 10: one begins at 1, the other at 2; the last trial starts at 6.

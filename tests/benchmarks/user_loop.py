@@ -26,10 +26,10 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from search.backbones import Classifier, build_classifier, freeze
 from search.config import WeightsConfig
-from search.optimise import LearningRate, build_optimizer
 from search.params import Params
+from search.training.backbones import Classifier, build_classifier, freeze
+from search.training.optimise import LearningRate, build_optimizer
 
 WORKERS = os.cpu_count() or 1
 

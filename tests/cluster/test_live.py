@@ -14,8 +14,8 @@ from rich.console import Console
 from cluster.live import Mode, trial_line, watching
 from cluster.panel import draw_standing
 from search.params import Params
-from search.records import TrialRecord
-from search.standing import RunningTrial, Standing
+from search.study.records import TrialRecord
+from search.study.standing import RunningTrial, Standing
 
 BEST = TrialRecord(
     number=3, status="complete", recipe="vgg16", params=Params(), fold=0, value=0.4312

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ensemble.calibrate import Temperature, fit_temperature
-from search.metrics import nll
+from search.training.metrics import nll
 
 
 def honest(n: int = 4000, *, n_classes: int = 2) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import auc, average_precision_score, roc_auc_score, roc_curve
 
 from ensemble import figures
-from search.metrics import confusion, ece
+from search.training.metrics import confusion, ece
 
 EVIL = "</script><b>&amp;"
 CLASSES = ["benign", "malignant"]

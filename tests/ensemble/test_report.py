@@ -14,8 +14,8 @@ from ensemble.bundle import Bundle, Manifest, Member, OperatingPoint
 from ensemble.calibrate import Temperature
 from ensemble.evaluate import Evaluation, assess
 from ensemble.report import SKIPPED, Curve, leaderboard_cells, number, write_report
+from search.data.transforms import Preprocessing
 from search.params import Params
-from search.transforms import Preprocessing
 
 EVIL = "</script><b>|*x*"
 LABELS = np.array([0, 0, 0, 1, 1])

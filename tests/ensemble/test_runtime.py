@@ -11,10 +11,10 @@ from ensemble.export import export_onnx
 from ensemble.golden import check_golden, write_golden
 from ensemble.pool import pool_probs
 from ensemble.runtime import Runtime
-from search.backbones import build_classifier
 from search.config import WeightsConfig
 from search.errors import BundleError
 from search.params import Params
+from search.training.backbones import build_classifier
 from tests.tiny import tiny_image, write_tiny_bundle
 
 IMAGES = [tiny_image(seed) for seed in range(40)]

@@ -18,7 +18,7 @@ from search.atomic import write_text
 from search.config import ExperimentConfig, load_config
 from search.errors import ConfigError, StudyError
 from search.location import list_files, open_place, read_bytes, read_many
-from search.records import StudyFolder
+from search.study.records import StudyFolder
 from tests.experiments import DOCUMENT
 from tests.servers import free_port, fresh_connections, s3, s3_environment
 
@@ -130,7 +130,7 @@ def test_missing_credentials_are_one_line(bucket: str) -> None:
 
 
 def test_an_endpoint_that_never_answers_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.records.ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr("search.study.records.ANSWER_WITHIN", 0.3)
     said = pytest.raises(StudyError, match=r"tiny/study.json: does not answer; check AWS_ENDPOINT")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         environment = s3_environment(f"http://127.0.0.1:{silent.getsockname()[1]}")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from search.config import POLICY_OF, PolicyConfig
-from search.metrics import evaluate_probs
 from search.objectives import COSTS, Metric, minimised, value_of
+from search.training.metrics import evaluate_probs
 
 RIGHT = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]])
 HALF = np.array([[0.9, 0.1], [0.3, 0.7], [0.8, 0.2], [0.1, 0.9]])

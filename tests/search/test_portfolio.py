@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from search.backbones import allowed_backbones
 from search.config import PortfolioConfig, WeightsConfig
 from search.errors import ConfigError
 from search.params import Params
 from search.portfolio import load_portfolio, shipped_recipes
+from search.training.backbones import allowed_backbones
 
 SIX = ["custom_cnn", "cnn_batchnorm", "vgg16", "resnet50", "mobilenetv2", "efficientnet_b0"]
 

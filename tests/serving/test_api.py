@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from ensemble.bundle import load_bundle
 from ensemble.runtime import Runtime
-from search.transforms import decode
+from search.data.transforms import decode
 from serving.api import build_api
 from serving.config import ServingConfig
 from serving.schemas import NOTICE, PredictAnswer, Problem

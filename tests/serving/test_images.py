@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Receive
 
-from search.transforms import decode
+from search.data.transforms import decode
 from serving.config import ServingConfig
 from serving.images import check_type, decode_image, read_images
 from serving.problems import ProblemError

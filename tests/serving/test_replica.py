@@ -12,8 +12,8 @@ import pytest
 
 from ensemble.bundle import MANIFEST, hash_files, load_bundle
 from ensemble.runtime import Runtime
+from search.data.transforms import decode
 from search.errors import BundleError
-from search.transforms import decode
 from serving.config import ServingConfig
 from serving.service import Service
 from tests.tiny import tiny_bytes

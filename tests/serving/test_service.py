@@ -13,8 +13,8 @@ import ray
 
 from ensemble.bundle import load_bundle
 from ensemble.runtime import Runtime
+from search.data.transforms import decode
 from search.errors import BundleError, ServingError
-from search.transforms import decode
 from serving.app import build_app
 from serving.client import Client
 from serving.config import ServingConfig

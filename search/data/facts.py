@@ -1,0 +1,145 @@
+"""What each image file is: its bytes, its pixels, its size and whether it can be read."""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import imagehash
+import numpy as np
+import pandas as pd
+import ray
+from PIL import Image
+
+from search.data.transforms import DAMAGE, FORMATS, MAX_PIXELS, decode
+from search.errors import DamagedImageError
+
+HASH_SIDE = 16  # 16 x 16 low frequencies: a 256-bit hash
+CHUNK = 64  # files a task; a task costs about a millisecond, a file as much or more
+NUMBERS = ("size_bytes", "mtime_ns", "width", "height")
+COLUMNS = (
+    "path", "size_bytes", "mtime_ns", "file_digest", "pixel_digest",
+    "phash", "width", "height", "mode", "problem",
+)  # fmt: skip
+
+
+def inspect_image(path: Path) -> dict[str, Any]:
+    """Read one file and decode it in full.
+
+    Returns:
+        size_bytes: 0 where the file is missing.
+        file_digest: SHA-256 of the bytes, hex; None where there are none.
+        pixel_digest: SHA-256 of the upright RGB pixels and their shape, hex.
+        phash: 64 hex characters, 256 bits, most significant first.
+        width, height: pixels of the upright image; 0 where its header cannot be read.
+        mode: Pillow's, before any conversion.
+        problem: None, "missing", "zero-byte", "unreadable" (not an image of FORMATS, or one of
+            more than MAX_PIXELS) or "truncated" (the header reads, the pixels do not all decode).
+    """
+    facts: dict[str, Any] = dict.fromkeys(COLUMNS[3:])
+    facts |= {"size_bytes": 0, "width": 0, "height": 0}
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return facts | {"problem": "missing"}
+    except OSError:
+        return facts | {"problem": "unreadable"}
+    if not content:
+        return facts | {"problem": "zero-byte"}
+    facts |= {"size_bytes": len(content), "file_digest": hashlib.sha256(content).hexdigest()}
+    return facts | _decode(content)
+
+
+def gather_facts(
+    paths: Sequence[str],
+    *,
+    known: pd.DataFrame | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> pd.DataFrame:
+    """Inspect files, as Ray tasks where the caller has started Ray, else in this process.
+
+    Args:
+        paths: absolute; on a cluster every node must see them.
+        known: an earlier result; its row is taken over where path, size and time still agree.
+        progress: told how many of the paths are done, each time that grows.
+
+    Returns:
+        One row a path, in order, with COLUMNS.
+    """
+    rows = _unchanged(paths, known)
+    todo = [path for path in dict.fromkeys(paths) if path not in rows]
+    chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
+    for inspected in _by_ray(chunks) if ray.is_initialized() else map(_inspect_chunk, chunks):
+        rows |= {row["path"]: row for row in inspected}
+        if progress is not None:
+            progress(len(rows))
+    return pd.DataFrame(
+        {name: _column(name, [rows[path][name] for path in paths]) for name in COLUMNS}
+    )
+
+
+def _column(name: str, values: list[Any]) -> "pd.Series[Any]":
+    if name in NUMBERS:
+        return pd.Series(values, dtype=np.int64)
+    return pd.Series([None if pd.isna(value) else value for value in values], dtype=object)
+
+
+def _decode(content: bytes) -> dict[str, Any]:
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            header = {"width": image.width, "height": image.height, "mode": image.mode}
+    except DAMAGE:
+        return {"problem": "unreadable"}
+    if image.width * image.height > MAX_PIXELS:
+        return header | {"problem": "unreadable"}
+    try:
+        pixels = decode(content)
+    except DamagedImageError:
+        return header | {"problem": "truncated"}
+    digest = hashlib.sha256(repr(pixels.size).encode())
+    digest.update(pixels.tobytes())
+    return {
+        "width": pixels.width,
+        "height": pixels.height,
+        "mode": image.mode,
+        "pixel_digest": digest.hexdigest(),
+        "phash": str(imagehash.phash(pixels, hash_size=HASH_SIDE)),
+    }
+
+
+def _unchanged(paths: Sequence[str], known: pd.DataFrame | None) -> dict[str, dict[str, Any]]:
+    if known is None or known.empty:
+        return {}
+    rows = {
+        str(row["path"]): {str(name): row[name] for name in COLUMNS}
+        for row in known.to_dict("records")
+    }
+    return {
+        path: rows[path]
+        for path in dict.fromkeys(paths)
+        if path in rows and _stamp(path) == (rows[path]["size_bytes"], rows[path]["mtime_ns"])
+    }
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _inspect_chunk(paths: Sequence[str]) -> list[dict[str, Any]]:
+    # The stamp first: a file that changes meanwhile is then inspected again next time.
+    return [
+        {"path": path, "mtime_ns": _stamp(path)[1]} | inspect_image(Path(path)) for path in paths
+    ]
+
+
+def _by_ray(chunks: list[list[str]]) -> Iterator[list[dict[str, Any]]]:
+    task = ray.remote(_inspect_chunk)
+    pending = [task.remote(chunk) for chunk in chunks]
+    while pending:
+        done, pending = ray.wait(pending)
+        yield from ray.get(done)

@@ -1,0 +1,4 @@
+"""The page of a study: one file that opens offline.
+
+In: a study folder. Out: report.html.
+"""

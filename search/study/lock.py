@@ -1,0 +1,74 @@
+"""At most one search works on a study: locks that the system releases when a search dies."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from search.errors import StudyError
+from search.study.records import StudyFolder
+from search.study.storage import engine_options, shown, words_of
+
+# A host that goes away is noticed, and its lock released, within a minute and a half.
+SETTINGS = {
+    "tcp_keepalives_idle": 30,
+    "tcp_keepalives_interval": 10,
+    "tcp_keepalives_count": 6,
+    "idle_session_timeout": 0,
+}
+
+
+@contextmanager
+def one_search(folder: StudyFolder, url: str, name: str) -> Iterator[None]:
+    """Hold a study, by a file in its local folder and by its PostgreSQL server, where it has these.
+
+    Args:
+        url: of the storage, as `storage_url` gives it.
+        name: of the study.
+
+    Raises:
+        StudyError: another search works on it, or the server cannot be reached.
+    """
+    busy = StudyError(f"{folder.path}: another search works on this study; wait for it or stop it")
+    with ExitStack() as held:
+        if isinstance(folder.path, Path):
+            try:
+                held.enter_context(FileLock(folder.path / "lock", timeout=0))
+            except Timeout as error:
+                raise busy from error
+        if make_url(url).get_backend_name() == "postgresql" and not held.enter_context(
+            _advisory_lock(url, key_of(folder, name))
+        ):
+            raise busy
+        yield
+
+
+def key_of(folder: StudyFolder, name: str) -> int:
+    """64 bits that stand for a study; one database may hold studies of the same name."""
+    digest = hashlib.sha256(f"consilium {folder.path} {name}".encode()).digest()
+    return int.from_bytes(digest[:8], signed=True)
+
+
+@contextmanager
+def _advisory_lock(url: str, key: int) -> Iterator[bool]:
+    """Whether the lock was free; it is held as long as its session, which dies with the process."""
+    where = shown(url)
+    options = {**engine_options(url), "isolation_level": "AUTOCOMMIT", "poolclass": NullPool}
+    options.pop("pool_pre_ping")
+    with ExitStack() as session:
+        try:
+            connection = session.enter_context(create_engine(url, **options).connect())
+            for setting, value in SETTINGS.items():
+                connection.execute(text(f"SET {setting} = {value}"))
+            free = connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key})
+        except SQLAlchemyError as error:
+            raise StudyError(
+                f"{where}: {words_of(error)}; mend it or storage in the config"
+            ) from error
+        yield bool(free)

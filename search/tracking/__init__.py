@@ -1,0 +1,1 @@
+"""What follows a study's numbers besides its records: TensorBoard files, MLflow."""

@@ -1,0 +1,1 @@
+"""One trial on one fold, without Ray: params and pixels in, probabilities and weights out."""

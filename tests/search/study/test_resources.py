@@ -1,0 +1,56 @@
+"""How many trials fit is counted node by node."""
+
+from typing import Any
+
+import pytest
+
+from search.config import ResourcesConfig
+from search.errors import StudyError
+from search.study import resources
+from search.study.resources import Slots
+
+
+class FakeRay:
+    def __init__(self, *nodes: dict[str, float]) -> None:
+        self._nodes = nodes
+
+    def nodes(self) -> list[dict[str, Any]]:
+        dead = {"Alive": False, "Resources": {"CPU": 99, "GPU": 99}}
+        return [dead, *({"Alive": True, "Resources": node} for node in self._nodes)]
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {name: sum(n.get(name, 0) for n in self._nodes) for name in ("CPU", "GPU")}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "nodes", "slots"),
+    [
+        ({"cpu": 2}, [{"CPU": 3}, {"CPU": 3}], 2),
+        ({"cpu": 1}, [{"CPU": 3}, {"CPU": 3}], 6),
+        ({"cpu": 1, "gpu": 0.4}, [{"CPU": 16, "GPU": 2}], 4),
+        ({"cpu": 1, "gpu": 0.25}, [{"CPU": 3, "GPU": 2}], 3),
+        ({"cpu": 1, "gpu": 1, "workers": 2}, [{"CPU": 8, "GPU": 3}, {"CPU": 8, "GPU": 2}], 2),
+    ],
+)
+def test_no_trial_lies_across_two_nodes(
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: dict[str, Any],
+    nodes: list[dict[str, float]],
+    slots: int,
+) -> None:
+    monkeypatch.setattr(resources, "ray", FakeRay(*nodes))
+    assert Slots(ResourcesConfig.model_validate(wanted)).count() == slots
+
+
+def test_a_node_that_joins_brings_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "REFRESH", 0.0)
+    monkeypatch.setattr(resources, "ray", FakeRay({"CPU": 1}))
+    slots = Slots(ResourcesConfig())
+    monkeypatch.setattr(resources, "ray", FakeRay({"CPU": 1}, {"CPU": 4}))
+    assert slots.count() == 5
+
+
+def test_what_fits_nowhere_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "ray", FakeRay({"CPU": 4}, {"CPU": 4}))
+    with pytest.raises(StudyError, match=r"needs 8 CPUs and 0 GPUs on one node, Ray has 8 CPUs"):
+        Slots(ResourcesConfig(cpu=8))
