@@ -13,7 +13,7 @@ from search.errors import StudyError
 from search.study.records import StudyFolder, TrialRecord
 from search.training.backbones import Classifier, preprocessing_of, restore_classifier
 from search.training.metrics import nll
-from search.training.train import predict_pixels
+from search.training.predict import predict_pixels
 
 
 @dataclass(frozen=True)

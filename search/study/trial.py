@@ -27,7 +27,8 @@ from search.training.costs import violations
 from search.training.features import cached_features, is_headonly
 from search.training.metrics import confusion, per_class_report
 from search.training.ranks import ALONE, Ranks
-from search.training.train import Epoch, FoldResult, Report, Task, train_fold
+from search.training.task import Epoch, FoldResult, Report, Task
+from search.training.train import train_fold
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from search.study.resources import MOST
 from search.study.searcher import OptunaSearcher
 from search.study.trial import Trial, train_trial
 from search.study.workers import train_with_workers
-from search.training.train import Epoch
+from search.training.task import Epoch
 
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # its banner knows no silence

@@ -22,7 +22,7 @@ from search.errors import ConsiliumError, TrainingError
 from search.study.desk import open_desk, set_guard
 from search.study.trial import Trial, train_trial
 from search.training.ranks import Ranks
-from search.training.train import Epoch, Report
+from search.training.task import Epoch, Report
 
 ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # between looks at whether the workers are done

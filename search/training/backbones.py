@@ -1,23 +1,20 @@
 """Classifiers: a trunk (a timm backbone or one of our own) under a small head."""
 
-import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from timm.models import PretrainedCfg, get_pretrained_cfg
+from timm.models import PretrainedCfg
 from timm.models.vgg import VGG
 from torch import nn
 from torch.func import functional_call
 
 from search.config import WeightsConfig
 from search.data.transforms import Preprocessing, normalise
-from search.errors import ConfigError, TrainingError
+from search.errors import ConfigError
 from search.params import Params
+from search.training.pretrained import folder_file, hub_file, load_trunk, timm_cfg
 
 OWN = ("cnn", "cnn_batchnorm")
 # fmt: off
@@ -71,7 +68,7 @@ def allowed_backbones(weights: WeightsConfig) -> tuple[str, ...]:
         ConfigError: if timm does not know an allowed name.
     """
     for name in set(weights.allow) - set(OWN):
-        _timm_cfg(name)
+        timm_cfg(name)
     return tuple(dict.fromkeys((*OWN, *LISTED, *weights.allow)))
 
 
@@ -83,7 +80,7 @@ def preprocessing_of(params: Params) -> Preprocessing:
     Raises:
         ConfigError: if timm does not know the backbone.
     """
-    cfg = PretrainedCfg() if params.backbone in OWN else _timm_cfg(params.backbone)
+    cfg = PretrainedCfg() if params.backbone in OWN else timm_cfg(params.backbone)
     pixels = params.model_dump(include={"grayscale", "colour_constancy"})
     return Preprocessing(size=params.image_size, mean=cfg.mean, std=cfg.std, **pixels)
 
@@ -175,11 +172,11 @@ def _timm_trunk(params: Params, weights: WeightsConfig) -> Any:
     if isinstance(trunk, VGG):
         # Its two 4096-wide layers hold 120 of 134 million parameters and want 224 pixels.
         cast(Any, trunk).pre_logits = nn.Identity()
-    cfg = _timm_cfg(name)
+    cfg = timm_cfg(name)
     if params.weights == "folder":
-        _load_trunk(trunk, _folder_file(name, weights), cfg)
+        load_trunk(trunk, folder_file(name, weights), cfg)
     if params.weights == "hub":
-        _load_trunk(trunk, _hub_file(name, cfg), cfg)
+        load_trunk(trunk, hub_file(name, cfg), cfg)
     if cfg.fixed_input_size and params.image_size != cfg.input_size[-1]:
         _resize_input(trunk, params)
     return trunk
@@ -210,57 +207,6 @@ def _head(width: int, params: Params, n_classes: int) -> nn.Sequential:
     hidden = [nn.Linear(width, params.hidden), nn.ReLU()] if params.hidden else []
     output = nn.Linear(params.hidden or width, n_classes)
     return nn.Sequential(*hidden, nn.Dropout(params.dropout), output)
-
-
-def _timm_cfg(name: str) -> PretrainedCfg:
-    try:
-        cfg = get_pretrained_cfg(name)
-    except RuntimeError:  # a known architecture with an unknown tag
-        cfg = None
-    if cfg is None:
-        raise ConfigError(f"timm has no backbone {name!r}; timm.list_models() has the names")
-    return cfg
-
-
-def _folder_file(name: str, weights: WeightsConfig) -> Path:
-    if weights.folder is None:
-        raise ConfigError("a trial asks for weights: folder; name the folder under weights.folder")
-    file = weights.folder / f"{name}.safetensors"
-    if not file.is_file():
-        raise TrainingError(f"{file} is missing; put timm's weights there or use weights: none")
-    return file
-
-
-def _hub_file(name: str, cfg: PretrainedCfg) -> Path:
-    """The hub's safetensors, by its own client: timm might fall back to a pickle."""
-    remedy = f"put {name}.safetensors in the folder of weights.folder and use weights: folder"
-    if not cfg.hf_hub_id:
-        raise TrainingError(f"the hub has no weights for {name}; use weights: none, or {remedy}")
-    try:
-        hub = importlib.import_module("huggingface_hub")
-        return Path(hub.hf_hub_download(cfg.hf_hub_id, "model.safetensors"))
-    except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise TrainingError(f"no weights for {name} from the hub ({reason}); {remedy}") from error
-
-
-def _load_trunk(trunk: nn.Module, file: Path, cfg: PretrainedCfg) -> None:
-    """Load every weight of the trunk; the file's classifier is left out."""
-    try:
-        found = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{file}: not a safetensors file ({error}); replace it") from error
-    heads = [cfg.classifier] if isinstance(cfg.classifier, str) else list(cfg.classifier or ())
-    prefixes = tuple(f"{head}." for head in [*heads, *(["pre_logits"] * isinstance(trunk, VGG))])
-    given = {key: value for key, value in found.items() if not key.startswith(prefixes)}
-    has = {key: tuple(value.shape) for key, value in given.items()}
-    wants = {key: tuple(value.shape) for key, value in trunk.state_dict().items()}
-    if unfit := [key for key in wants | has if has.get(key) != wants.get(key)]:
-        raise TrainingError(
-            f"{file}: {unfit[0]} is {has.get(unfit[0], 'missing')}, where timm's backbone has "
-            f"{wants.get(unfit[0], 'nothing')}; replace it by timm's own weights"
-        )
-    trunk.load_state_dict(given)
 
 
 def _unfit_size(params: Params, rule: str) -> ConfigError:

@@ -12,7 +12,7 @@ from search.config import ExperimentConfig
 from search.params import Params
 from search.study.records import StudyFolder, TrialRecord
 from search.study.trial import Trial
-from search.training.train import Epoch, Report
+from search.training.task import Epoch, Report
 
 
 def sleep_through(

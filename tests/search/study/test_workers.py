@@ -20,7 +20,7 @@ from search.study.intake import take_in
 from search.study.records import StudyFolder, TrialRecord
 from search.study.trial import Trial, train_trial
 from search.study.workers import raise_failure, train_with_workers
-from search.training.train import Epoch
+from search.training.task import Epoch
 from tests.rays import started_ray
 from tests.search.study.test_intake import an_experiment
 

@@ -20,7 +20,8 @@ from search.params import Params
 from search.training.backbones import Classifier, build_classifier
 from search.training.batches import Batches, Fold
 from search.training.features import cached_features, is_headonly
-from search.training.train import Task, train_fold
+from search.training.task import Task
+from search.training.train import train_fold
 
 SIZE, N = 16, 40
 LABELS = (np.arange(N) % 3 == 0).astype(np.int64)

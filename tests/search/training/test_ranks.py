@@ -14,7 +14,8 @@ from search.errors import TrainingError
 from search.params import Augmentation, Params
 from search.training.batches import Batches
 from search.training.ranks import ALONE, Ranks
-from search.training.train import Epoch, train_fold
+from search.training.task import Epoch
+from search.training.train import train_fold
 from tests.search.training.test_train import a_fold, a_task, some_params
 
 # 42 images train in batches of 8: the last one holds two, and of three workers one has none.

@@ -13,7 +13,8 @@ from search.errors import TrainingError
 from search.params import Params
 from search.training.backbones import Classifier
 from search.training.batches import Fold
-from search.training.train import Epoch, Task, train_fold
+from search.training.task import Epoch, Task
+from search.training.train import train_fold
 
 SIZE = 16
 
