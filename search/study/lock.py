@@ -1,6 +1,7 @@
 """At most one search works on a study: locks that the system releases when a search dies."""
 
 import hashlib
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,12 +26,11 @@ SETTINGS = {
 
 
 @contextmanager
-def one_search(folder: StudyFolder, url: str, name: str) -> Iterator[None]:
+def one_search(folder: StudyFolder, url: str) -> Iterator[None]:
     """Hold a study, by a file in its local folder and by its PostgreSQL server, where it has these.
 
     Args:
         url: of the storage, as `storage_url` gives it.
-        name: of the study.
 
     Raises:
         StudyError: another search works on it, or the server cannot be reached.
@@ -43,15 +43,16 @@ def one_search(folder: StudyFolder, url: str, name: str) -> Iterator[None]:
             except Timeout as error:
                 raise busy from error
         if make_url(url).get_backend_name() == "postgresql" and not held.enter_context(
-            _advisory_lock(url, key_of(folder, name))
+            _advisory_lock(url, key_of(folder))
         ):
             raise busy
         yield
 
 
-def key_of(folder: StudyFolder, name: str) -> int:
-    """64 bits that stand for a study; one database may hold studies of the same name."""
-    digest = hashlib.sha256(f"consilium {folder.path} {name}".encode()).digest()
+def key_of(folder: StudyFolder) -> int:
+    """64 bits that stand for a study; one database may hold those of many hosts."""
+    host = socket.gethostname() if isinstance(folder.path, Path) else ""
+    digest = hashlib.sha256(f"consilium {host} {folder.path}".encode()).digest()
     return int.from_bytes(digest[:8], signed=True)
 
 

@@ -64,6 +64,11 @@ def promoted_of(study: optuna.Study) -> set[int]:
     return {t.user_attrs["promoted_from"] for t in trials if is_promoted(t.user_attrs)}
 
 
+def is_first_rung(attrs: Mapping[str, Any]) -> bool:
+    """Whether a trial with these user attributes is one of this study's own first rung."""
+    return "warm_from" not in attrs and not is_promoted(attrs)
+
+
 def is_promoted(attrs: Mapping[str, Any]) -> bool:
     """Whether a trial with these user attributes is of the second rung."""
     return "promoted_from" in attrs

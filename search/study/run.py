@@ -5,6 +5,7 @@ from functools import partial
 
 import optuna
 import yaml
+from optuna.storages import RDBStorage
 
 from search.atomic import write_text
 from search.config import ExperimentConfig
@@ -70,7 +71,8 @@ def run_study(
     check_sampler(config.sampler, config.space, n_objectives=len(config.objectives))
     slots = Slots(config.resources)
     folder.create()
-    with one_search(folder, url, str(folder.path)):
+    with one_search(folder, url):
+        storage = open_storage(url)
         clock = Clock(folder.path / "clock.json", config.budget)
         if not folder.exists():
             _begin(config, folder, progress)
@@ -79,9 +81,9 @@ def run_study(
         refuse_changed_data(config, folder, progress=progress)
         recipes = load_portfolio(config.portfolio, n_classes=len(head.classes))
         _check_trials(config, recipes, len(head.classes))
-        study = _open(config, url, head.storage_name or head.name, recipes)
+        study = _open(config, storage, head.storage_name or head.name, recipes)
         for earlier in warm:
-            _warm_up(config, study, earlier, say)
+            _warm_up(config, folder, study, earlier, say)
         _warm_caches(config, recipes.values(), progress)
         with open_tracker(config, config.name, warn=say) as tracker:
             course = Course(config, folder, study, clock, slots, tracker=tracker, watch=watch)
@@ -114,12 +116,12 @@ def _check_trials(config: ExperimentConfig, recipes: dict[str, Params], n_classe
 
 
 def _open(
-    config: ExperimentConfig, url: str, name: str, recipes: dict[str, Params]
+    config: ExperimentConfig, storage: RDBStorage, name: str, recipes: dict[str, Params]
 ) -> optuna.Study:
     """Create the study with its recipes enqueued as the first trials, or reopen it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=open_storage(url),
+        storage=storage,
         study_name=name,
         directions=["minimize" if minimised(o) else "maximize" for o in config.objectives],
         load_if_exists=True,
@@ -138,9 +140,21 @@ def _open(
 
 
 def _warm_up(
-    config: ExperimentConfig, study: optuna.Study, earlier: StudyFolder, say: Callable[[str], None]
+    config: ExperimentConfig,
+    folder: StudyFolder,
+    study: optuna.Study,
+    earlier: StudyFolder,
+    say: Callable[[str], None],
 ) -> None:
     """Let the sampler learn from an earlier study's trials, and say which do not fit."""
+    ours, theirs = folder.head(), earlier.head()
+    if (theirs.objectives or [theirs.objective]) != ours.objectives:
+        raise StudyError(
+            f"{earlier.path}: its objective is {theirs.objective}, here it is {ours.objective}: "
+            "their values cannot be compared; leave it out of --warm-start"
+        )
+    if (theirs.data_digest, theirs.splits_hash) != (ours.data_digest, ours.splits_hash):
+        say(f"{earlier.path}: made from other images or folds; its values are only a hint here")
     found = warm_start(study, open_earlier(earlier), config.space, source=str(earlier.path))
     say(f"{earlier.path}: {found.added} trials added")
     for number, reason in found.refused.items():

@@ -5,11 +5,13 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
@@ -19,6 +21,7 @@ from search.errors import InfeasibleError
 from search.objectives import minimised
 from search.params import Params
 from search.study.course import Course
+from search.study.queue import is_first_rung
 from search.study.resources import MOST
 from search.study.searcher import OptunaSearcher
 from search.study.trial import Trial, train_trial
@@ -70,7 +73,7 @@ def tune_trials(
             ),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=_scheduler(config, mode, stopping=stopping),
+                scheduler=_scheduler(config, study, mode) if stopping else _fifo(),
                 num_samples=-1,  # the course says when it is enough
                 max_concurrent_trials=MOST,
                 reuse_actors=alone,  # a caller of workers must see them end
@@ -104,11 +107,27 @@ class _Spent(tune.Stopper):
         return self._course.spent() is not None
 
 
-def _scheduler(config: ExperimentConfig, mode: str, *, stopping: bool) -> TrialScheduler:
-    if not stopping or len(config.objectives) > 1:
-        return FIFOScheduler()  # type: ignore[no-untyped-call]
+class Asha(AsyncHyperBandScheduler):
+    """ASHA that knows its rungs again when a study goes on."""
+
+    def replay(self, trials: Iterable[FrozenTrial], mode: str) -> None:
+        """Hear of what trials before this search reported, in their order."""
+        sign = 1 if mode == "max" else -1
+        for trial in trials:
+            known: Any = SimpleNamespace(trial_id=f"before {trial.number}")
+            for epoch, value in sorted(trial.intermediate_values.items()):
+                self._brackets[0].on_result(known, epoch, sign * value)
+
+
+def _fifo() -> TrialScheduler:
+    return FIFOScheduler()  # type: ignore[no-untyped-call]
+
+
+def _scheduler(config: ExperimentConfig, study: optuna.Study, mode: str) -> TrialScheduler:
+    if len(config.objectives) > 1:
+        return _fifo()
     fidelity = config.fidelity
-    return AsyncHyperBandScheduler(
+    asha = Asha(
         time_attr="epoch",
         metric="objective",
         mode=mode,
@@ -116,6 +135,9 @@ def _scheduler(config: ExperimentConfig, mode: str, *, stopping: bool) -> TrialS
         grace_period=min(fidelity.grace, fidelity.max_epochs),
         reduction_factor=fidelity.reduction,
     )
+    trials = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
+    asha.replay((t for t in trials if is_first_rung(t.user_attrs)), mode)
+    return asha
 
 
 def _trainable(settings: dict[str, Any], *, config: ExperimentConfig, train: Train) -> None:

@@ -105,6 +105,51 @@ def test_a_search_that_cannot_begin_leaves_no_study(
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+SPACE = {"backbone": "cnn", "image_size": 16}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampler": "tpee"}, "sampler: unknown sampler 'tpee'; known are tpe, gp, cmaes"),
+        (
+            {"space": {**SPACE, "hidden": {"choice": [1], "when": {"backbone": ["vit_*"]}}}},
+            "space.hidden: when backbone is one of ['vit_*'], but backbone can only be cnn",
+        ),
+        (
+            {"objective": "cost", "dataset": a_source()},
+            "objective: cost needs a positive class; set dataset.positive",
+        ),
+        ({"objective": ["nll", "params_m"], "sampler": "cmaes"}, "cmaes takes one objective"),
+        ({"resources": {"gpu": 1}}, "1 GPUs on one node, Ray has"),
+        ({"storage": "postgresql://me@127.0.0.1:9/db"}, "127.0.0.1:9/db"),
+        ({"constraints": {"params_m": 1e-6}}, "no feasible trial among 3; the nearest exceeds"),
+        ({"portfolio": {"file": "absent.yaml"}}, "absent.yaml"),
+    ],
+    ids=["sampler", "condition", "objective", "cmaes", "gpus", "database", "feasible", "portfolio"],
+)
+def test_a_search_that_asks_for_what_cannot_be(
+    capsys: pytest.CaptureFixture[str],
+    experiment: Path,
+    tmp_path: Path,
+    changes: dict[str, object],
+    message: str,
+) -> None:
+    shutil.copytree(experiment.parent / "data", tmp_path / "data")
+    assert message in refusal(capsys, "search", write_experiment(tmp_path, **changes))
+
+
+def test_a_number_of_trials_that_is_none(
+    capsys: pytest.CaptureFixture[str], experiment: Path
+) -> None:
+    line = refusal(capsys, "search", experiment, "--trials", "ten")
+    assert "--trials is 40, say, or +10, not 'ten'" in line
+
+
+def test_a_report_of_no_study(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "no study here; run consilium search first" in refusal(capsys, "report", tmp_path)
+
+
 def test_an_ensemble_without_a_study(capsys: pytest.CaptureFixture[str], experiment: Path) -> None:
     assert "no study here; run consilium search first" in refusal(capsys, "ensemble", experiment)
 
@@ -114,7 +159,7 @@ def test_a_study_from_a_newer_version(capsys: pytest.CaptureFixture[str], tmp_pa
     study = tmp_path / "out" / "study" / "study.json"
     study.parent.mkdir(parents=True)
     study.write_text(json.dumps({"schema_version": 99}))
-    assert "schema 99 is newer than 1" in refusal(capsys, "ensemble", path)
+    assert "schema 99 is newer than 2" in refusal(capsys, "ensemble", path)
 
 
 def flip(folder: Path) -> None:

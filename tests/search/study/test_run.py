@@ -175,7 +175,7 @@ def test_weights_that_are_missing_are_said_before_the_first_trial(tmp_path: Path
 def test_trials_that_failed_by_their_surroundings_are_done_again(tmp_path: Path) -> None:
     config = an_experiment(
         tmp_path,
-        space=SPACE,
+        space={**SPACE, "image_size": {"low": 16, "high": 16}},  # decoded when a trial asks for it
         portfolio={"recipes": []},
         fidelity={"max_epochs": 1},
         budget={"trials": 2},
@@ -198,7 +198,7 @@ def test_a_second_search_on_the_same_study_is_refused(
 ) -> None:
     config, study = finished
     with (
-        one_search(study, storage_url(study, None), "me"),
+        one_search(study, storage_url(study, None)),
         pytest.raises(StudyError, match="another search works on this study"),
     ):
         run_study(config)
