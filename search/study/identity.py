@@ -29,13 +29,14 @@ def refuse_other(config: ExperimentConfig, folder: StudyFolder) -> None:
     Raises:
         StudyError: the study is another experiment's, or its config.yaml is damaged.
     """
+    name = folder.head().name
     stored, given = _compared(stored_config(folder)), _compared(config)
     differences = list(_differences("", stored, given))
     if differences:
         told = [f"{key} {_short(then)}, now {_short(now)}" for key, then, now in differences[:MOST]]
         more = [f"and {len(differences) - MOST} more"] if len(differences) > MOST else []
         raise StudyError(
-            f"{folder.path}: holds study {folder.head().name!r} of another config: "
+            f"{folder.path}: holds study {name!r} of another config: "
             f"{'; '.join(told + more)}; change it back, or choose another output folder"
         )
 

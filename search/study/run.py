@@ -69,6 +69,7 @@ def run_study(
     folder = StudyFolder(config.study_folder)
     url = storage_url(folder, config.storage)
     check_sampler(config.sampler, config.space, n_objectives=len(config.objectives))
+    load_portfolio(config.portfolio, n_classes=2)  # a mistake in it is better told at once
     slots = Slots(config.resources)
     folder.create()
     with one_search(folder, url):

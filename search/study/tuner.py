@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from ray import tune
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from search.atomic import finite
@@ -80,7 +81,11 @@ def tune_trials(
                 trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
             ),
             run_config=tune.RunConfig(
-                name=config.name, storage_path=str(scratch), verbose=0, stop=_Spent(course)
+                name=config.name,
+                storage_path=str(scratch),
+                verbose=0,
+                stop=_Spent(course),
+                callbacks=[_Silence()],
             ),
         ).fit()
         reason = f"{course.spent()} was used up"
@@ -89,6 +94,19 @@ def tune_trials(
         shutil.rmtree(scratch, ignore_errors=True)
     if searcher.failure is not None:
         raise searcher.failure
+
+
+class _Silence(TrialProgressCallback):
+    """In the place of Tune's own, which prints on stdout whatever `verbose` says."""
+
+    def on_trial_result(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def on_trial_complete(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def on_trial_error(self, *_: Any, **__: Any) -> None:
+        pass
 
 
 class _Spent(tune.Stopper):
