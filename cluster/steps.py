@@ -69,11 +69,12 @@ def report_study(place: str, output: Path | None = None) -> str:
     from search.location import open_place
     from search.report.page import write_study_report
     from search.study.records import StudyFolder
-    from search.study.run import open_earlier
+    from search.study.run import earlier_study
 
     folder = StudyFolder(open_place(place))
     page = output or folder.path / "report.html"
-    write_study_report(page, folder, open_earlier(folder))
+    with earlier_study(folder) as study:
+        write_study_report(page, folder, study)
     return str(page)
 
 

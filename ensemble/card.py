@@ -10,8 +10,9 @@ from markupsafe import Markup
 
 from ensemble.bundle import Manifest
 from ensemble.evaluate import Evaluation
-from ensemble.report import label, leaderboard_cells, number, percent
+from ensemble.report import leaderboard_cells
 from search.objectives import LOWER_IS_BETTER
+from search.report.canvas import label, number, percent
 
 RARE = 30  # test images of a class, below which its numbers say little
 # CommonMark: these start markup anywhere, an underscore only at a word's edge; "|" ends a cell.

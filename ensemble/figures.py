@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from ensemble.operating import clopper_pearson
+from search.report.canvas import COLOURS, DOTTED, GREY, blank, short
 from search.training.metrics import ECE_BINS, auprc, auroc
 from search.training.thresholds import ranking
 
@@ -24,17 +25,12 @@ Ints = NDArray[np.int64]
 Points = Sequence[Mapping[str, Any]]
 History = tuple[str, Sequence[float | None]]  # a trial's name, and a value an epoch
 
-# Okabe & Ito, "Color universal design", 2008, without black and yellow: one fades into each page.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("solid", "dash", "dot")  # so that more lines than colours stay apart
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x")
-GREY = "rgb(118, 118, 118)"  # reads on white and on black; the page puts its ink in its place
-DOTTED = {"color": GREY, "dash": "dot", "width": 1.2}
 SHARES = {"range": [-0.02, 1.02], "dtick": 0.2}
 LINES = 12  # classes drawn, those with most images
 CELLS = 15  # classes of a confusion matrix with numbers in it
 WHITE = 0.85  # share of a row from which white reads better on its cell than dark ink
-NAME = 22  # characters of a class name on an axis
 POINTS = 500  # of a curve
 
 
@@ -47,7 +43,7 @@ def roc_figure(
     points: Points = (),
 ) -> go.Figure:
     """Sensitivity over false-positive rate, the operating points marked."""
-    figure = _figure("False-positive rate", "Sensitivity", xaxis=SHARES, yaxis=SHARES)
+    figure = blank("False-positive rate", "Sensitivity", xaxis=SHARES, yaxis=SHARES)
     _trace(figure, [0, 1], [0, 1], "chance", line=DOTTED, showlegend=False, hoverinfo="skip")
     for i, k in enumerate(drawn(labels, len(classes), positive)):
         name = f"{short(classes[k])} {auroc(probs, labels, positive=k):.3f}"
@@ -63,7 +59,7 @@ def precision_recall_figure(
     probs: Floats, labels: Ints, classes: Sequence[str], *, positive: int | None = None
 ) -> go.Figure:
     """Precision over sensitivity, and the prevalence, which guessing would reach."""
-    figure = _figure("Sensitivity (recall)", "Precision", xaxis=SHARES, yaxis=SHARES)
+    figure = blank("Sensitivity (recall)", "Precision", xaxis=SHARES, yaxis=SHARES)
     for i, k in enumerate(drawn(labels, len(classes), positive)):
         name, share = short(classes[k]), float((labels == k).mean())
         label = f"{name} {auprc(probs, labels, positive=k):.3f}"
@@ -86,7 +82,7 @@ def reliability_figure(probs: Floats, labels: Ints, *, positive: int | None = No
     bars = {"array": high - y, "arrayminus": y - low, "thickness": 1.2, "width": 3}
     what = "Share that is right" if positive is None else "Share that is positive"
     panes = make_subplots(rows=2, shared_xaxes=True, row_heights=[0.8, 0.2], vertical_spacing=0.06)
-    figure = _figure("", what, blank=panes, xaxis=SHARES, yaxis=SHARES, showlegend=False)
+    figure = blank("", what, panes=panes, xaxis=SHARES, yaxis=SHARES, showlegend=False)
     _trace(figure, [0, 1], [0, 1], "ideal", line=DOTTED, hoverinfo="skip", row=1, col=1)
     told = "probability %{x:.3f}<br>share %{y:.3f}<br>%{customdata} images<extra></extra>"
     more = {"error_y": bars, "customdata": n, "hovertemplate": told, "row": 1, "col": 1}
@@ -105,7 +101,7 @@ def confusion_figure(confusion: Ints, classes: Sequence[str]) -> go.Figure:
     names = [short(name) for name in classes]
     ticks = {"tickvals": list(range(n)), "ticktext": names, "showgrid": False}
     x, y = {"tickangle": 0 if n < 4 else -45}, {"autorange": "reversed"}
-    figure = _figure("Most probable class", "True class", xaxis=ticks | x, yaxis=ticks | y)
+    figure = blank("Most probable class", "True class", xaxis=ticks | x, yaxis=ticks | y)
     figure.add_heatmap(
         z=shares,
         **{"zmin": 0, "zmax": 1, "xgap": 2, "ygap": 2},
@@ -139,7 +135,7 @@ def score_figure(
         kinds = (short(rest(classes, positive)), short(classes[positive]))
         what = f"Probability of {kinds[1]}"
     shares = {"tickformat": ".0%", "rangemode": "tozero"}
-    figure = _figure(what, "Share of these images", xaxis=SHARES, yaxis=shares)
+    figure = blank(what, "Share of these images", xaxis=SHARES, yaxis=shares)
     edges, top = np.linspace(0, 1, 21), 0.0
     for i, kind in enumerate(kinds):
         inside = np.minimum(score[hit == i], 1)
@@ -157,7 +153,7 @@ def training_figure(members: Sequence[History], others: Sequence[History] = ()) 
     """A value an epoch for every trial: members strong, others faint. None leaves a gap."""
     longest = max((len(history) for _, history in [*members, *others]), default=0)
     whole = {"rangemode": "tozero", "dtick": longest // 8 + 1}  # epochs have no fractions
-    figure = _figure("Epoch", "Validation log loss", xaxis=whole)
+    figure = blank("Epoch", "Validation log loss", xaxis=whole)
     own = [v for _, history in members for v in history if v is not None]
     values = own + [v for _, history in others for v in history if v is not None]
     if values:  # one trial that diverges does not flatten the rest
@@ -214,26 +210,6 @@ def scored(probs: Floats, labels: Ints, positive: int | None) -> tuple[Floats, B
 def rest(classes: Sequence[str], positive: int) -> str:
     """The other class of two, or a word for all others."""
     return classes[1 - positive] if len(classes) == 2 else "the rest"
-
-
-def short(name: str, limit: int = NAME) -> str:
-    """A name cut to fit, its signs kept from plotly, which reads markup in texts."""
-    return html.escape(name if len(name) <= limit else name[: limit - 1] + "…", quote=False)
-
-
-def _figure(x: str, y: str, *, blank: go.Figure | None = None, **axes: Any) -> go.Figure:
-    axis = {"gridcolor": "rgba(128, 128, 128, 0.22)", "zeroline": False, "automargin": True}
-    axis["title"] = {"standoff": 8}
-    base = dict.fromkeys(("paper_bgcolor", "plot_bgcolor"), "rgba(0, 0, 0, 0)") | {
-        "font": {"color": GREY, "size": 13, "family": "system-ui, sans-serif"},
-        "margin": {"l": 52, "r": 12, "t": 12, "b": 48},
-        "legend": {"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0},
-        "xaxis": axis,
-        "yaxis": axis,
-    }
-    figure = blank or go.Figure()
-    figure.layout.template = {"layout": base}  # in the place of plotly's own, 7 kB a figure
-    return figure.update_layout(axes, xaxis_title_text=x, yaxis_title_text=y, dragmode=False)
 
 
 def _trace(figure: go.Figure, x: Any, y: Any, name: str, **style: Any) -> None:

@@ -1,32 +1,26 @@
 """The report: one page of figures and tables that opens without a network."""
 
-import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from ensemble import figures
 from ensemble.bundle import Manifest
 from ensemble.evaluate import Evaluation
-from search.atomic import write_text
 from search.objectives import LOWER_IS_BETTER
+from search.report.canvas import (
+    Chart,
+    chart,
+    is_number,
+    number,
+    percent,
+    write_charts_page,
+)
 
 SKIPPED = 100  # images listed
-NAMES = {
-    "auroc": "AUROC",
-    "auprc": "Average precision",
-    "nll": "Log loss",
-    "brier": "Brier score",
-    "ece": "Calibration error (ECE)",
-    "f1": "F1",
-}
 MORE_IS_BETTER = {"auroc", "auprc", "accuracy", "balanced_accuracy", "f1"}
 # Sensitivity and specificity are bought with one another, and one who says the prevalence of every
 # image has no calibration error: none of these is best alone.
@@ -51,18 +45,6 @@ class Cell:
     is_best: bool
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A figure with the sentence that says what it shows."""
-
-    key: str
-    title: str
-    caption: str
-    figure: Markup
-    height: int
-    width: int = 0  # pixels below which it scrolls
-
-
 def write_report(
     path: Path,
     evaluation: Evaluation,
@@ -80,11 +62,9 @@ def write_report(
         leaderboard: rows with equal keys; "who" is "ensemble" in the row to stand out.
         curves: trials of the study.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters |= {"number": number, "percent": percent, "label": label}
-    page = environment.get_template("report.html.j2").render(
+    write_charts_page(
+        path,
+        Path(__file__).parent,
         title=title,
         evaluation=evaluation,
         manifest=manifest,
@@ -95,10 +75,7 @@ def write_report(
         notes=notes,
         less=LOWER_IS_BETTER,
         shown=SKIPPED,
-        plotly=Markup(get_plotlyjs()),  # noqa: S704 plotly's own file
     )
-    # A file name may hold bytes that are no text; a page with a "?" there is still a page.
-    write_text(path, page.encode("utf-8", "replace").decode())
 
 
 def leaderboard_cells(rows: Sequence[dict[str, Any]]) -> list[list[Cell]]:
@@ -116,28 +93,6 @@ def _cell(name: str, value: Any, best: dict[str, str]) -> Cell:
     return Cell(text, not isinstance(value, str), is_number(value) and text == best.get(name))
 
 
-def is_number(value: Any) -> bool:
-    """True of a finite number."""
-    return isinstance(value, numbers.Real) and math.isfinite(value)
-
-
-def number(value: Any) -> str:
-    """Three decimals; counts with separators; a dash for what is undefined."""
-    if not is_number(value):
-        return "–"
-    return f"{value:,}" if isinstance(value, numbers.Integral) else f"{value:.3f}"
-
-
-def percent(value: Any) -> str:
-    """One decimal; a dash for what is undefined."""
-    return f"{value:.1%}" if is_number(value) else "–"
-
-
-def label(name: str) -> str:
-    """A metric's name in words."""
-    return NAMES.get(name, name.replace("_", " ").capitalize())
-
-
 def _charts(evaluation: Evaluation, curves: Sequence[Curve]) -> list[Chart]:
     e, positive = evaluation, evaluation.positive
     data, points = (e.probs, e.labels, e.classes), e.operating_points
@@ -145,7 +100,7 @@ def _charts(evaluation: Evaluation, curves: Sequence[Curve]) -> list[Chart]:
     charts = []
 
     def add(key: str, name: str, caption: str, figure: go.Figure, *pixels: int) -> None:
-        charts.append(Chart(key, name, caption, Markup(figure.to_json()), *pixels))  # noqa: S704
+        charts.append(chart(key, name, figure, *pixels, caption=caption))
 
     if lines:
         extra = 20 * (len(lines) + len(points))  # pixels of the legend

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from search.atomic import write_text
 from search.data.audit import Audit, Finding
 from search.data.dataset import STANDARD
 from search.data.transforms import decode
 from search.errors import DamagedImageError
 from search.location import Place
+from search.pages import page_environment, write_page
 
 SHOWN = 24  # groups a finding
 TOGETHER = 6  # images a group
@@ -82,17 +81,14 @@ def write_audit_page(path: Place, audit: Audit, table: pd.DataFrame, facts: pd.D
     """
     damaged = set(facts.loc[facts["problem"].notna(), "path"])
     thumbnails = _thumbnails(audit, table, damaged)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    page = environment.get_template("audit.html.j2").render(
+    write_page(
+        path,
+        page_environment(Path(__file__).parent).get_template("audit.html.j2"),
         audit=audit,
         sections=[_section(finding, audit, thumbnails) for finding in audit.findings],
         balance=_balance(audit),
         blanks=table[[name for name in table.columns if name not in STANDARD]].isna().mean(),
     )
-    # A file name may hold bytes that are no text; a page with a "?" there is still a page.
-    write_text(path, page.encode("utf-8", "replace").decode())
 
 
 def _balance(audit: Audit) -> dict[str, dict[str, int]]:

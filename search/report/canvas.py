@@ -4,12 +4,17 @@ import html
 import math
 import numbers
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from search.location import Place
+from search.pages import page_environment, write_page
 
 # Okabe & Ito, "Color universal design", 2008, without black and yellow: one fades into each page.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -42,15 +47,26 @@ class Chart:
     figure: Markup
     height: int
     width: int = 0  # pixels below which it scrolls
+    caption: str = field(default="", kw_only=True)  # what it shows, in a sentence
 
 
-def chart(key: str, name: str, figure: go.Figure, *pixels: int) -> Chart:
+def chart(key: str, name: str, figure: go.Figure, *pixels: int, caption: str = "") -> Chart:
     """A figure with its height and, if given, its least width in pixels."""
-    return Chart(key, name, Markup(figure.to_json()), *pixels)  # noqa: S704 plotly escapes it
+    drawn = Markup(figure.to_json())  # noqa: S704 plotly escapes it
+    return Chart(key, name, drawn, *pixels, caption=caption)
 
 
-def blank(x: str, y: str, **axes: Any) -> go.Figure:
-    """An empty figure with named axes that reads on light and dark pages."""
+def write_charts_page(path: Place, folder: Path, *, charts: Sequence[Chart], **shown: Any) -> None:
+    """Write a page by report.html.j2 in the folder, with plotly and the data of its charts."""
+    environment = page_environment(folder, Path(__file__).parent)
+    environment.filters |= {"number": number, "percent": percent, "label": label}
+    template = environment.get_template("report.html.j2")
+    plotly = Markup(get_plotlyjs())  # noqa: S704 plotly's own file
+    write_page(path, template, charts=charts, plotly=plotly, **shown)
+
+
+def blank(x: str, y: str, *, panes: go.Figure | None = None, **axes: Any) -> go.Figure:
+    """An empty figure, or one of several panes, that reads on light and dark pages."""
     axis = {"gridcolor": "rgba(128, 128, 128, 0.22)", "zeroline": False, "automargin": True}
     axis["title"] = {"standoff": 8}
     base = dict.fromkeys(("paper_bgcolor", "plot_bgcolor"), "rgba(0, 0, 0, 0)") | {
@@ -60,7 +76,7 @@ def blank(x: str, y: str, **axes: Any) -> go.Figure:
         "xaxis": axis,
         "yaxis": axis,
     }
-    figure = go.Figure()
+    figure = panes or go.Figure()
     figure.layout.template = {"layout": base}  # in the place of plotly's own, 7 kB a figure
     return figure.update_layout(axes, xaxis_title_text=x, yaxis_title_text=y, dragmode=False)
 
@@ -108,8 +124,8 @@ def number(value: Any) -> str:
 
 
 def percent(value: Any) -> str:
-    """No decimals; a dash for what is undefined."""
-    return f"{value:.0%}" if is_number(value) else "–"
+    """One decimal where there is one; a dash for what is undefined."""
+    return f"{value:.1%}".replace(".0%", "%") if is_number(value) else "–"
 
 
 def label(name: str) -> str:

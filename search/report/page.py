@@ -3,13 +3,9 @@
 from pathlib import Path
 
 import optuna
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from search.atomic import write_text
 from search.location import Place
-from search.report.canvas import label, number, plural, words
+from search.report.canvas import label, plural, words, write_charts_page
 from search.report.failures import failures_of
 from search.report.leaderboard import board_columns, board_rows, is_sound, ranked
 from search.report.results import Results, facts_of, read_results
@@ -31,11 +27,11 @@ def write_study_report(path: Place, folder: StudyFolder, study: optuna.Study | N
     results = read_results(folder)
     positive = results.head.positive is not None
     columns = board_columns(results.records, results.objectives, positive=positive)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters |= {"number": number}
-    page = environment.get_template("report.html.j2").render(
+    sections = sections_of(results, study)
+    write_charts_page(
+        path,
+        Path(__file__).parent,
+        charts=[chart for section in sections for chart in section.charts],
         name=results.head.name,
         facts=facts_of(results),
         columns=columns,
@@ -43,11 +39,9 @@ def write_study_report(path: Place, folder: StudyFolder, study: optuna.Study | N
         ranking=_ranking(results),
         constraints=_constraints(results),
         shown=SHOWN,
-        sections=sections_of(results, study),
+        sections=sections,
         failures=failures_of(results.everything),
-        plotly=Markup(get_plotlyjs()),  # noqa: S704 plotly's own file
     )
-    write_text(path, page)
 
 
 def _ranking(results: Results) -> str:

@@ -1,6 +1,7 @@
 """A study from beginning to end: data, trials, second rung, finalists; a rerun goes on."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import optuna
@@ -33,7 +34,7 @@ from search.study.resources import Slots
 from search.study.samplers import build_sampler, check_sampler
 from search.study.settle import check_some_finished
 from search.study.standing import Watch
-from search.study.storage import open_storage, storage_url, without_password
+from search.study.storage import opened_storage, storage_url, without_password
 from search.study.trial import open_fold_images
 from search.study.tuner import tune_trials
 from search.study.warmstart import warm_start
@@ -72,8 +73,7 @@ def run_study(
     load_portfolio(config.portfolio, n_classes=2)  # a mistake in it is better told at once
     slots = Slots(config.resources)
     folder.create()
-    with one_search(folder, url):
-        storage = open_storage(url)
+    with one_search(folder, url), opened_storage(url) as storage:
         clock = Clock(folder.path / "clock.json", config.budget)
         if not folder.exists():
             _begin(config, folder, progress)
@@ -156,13 +156,15 @@ def _warm_up(
         )
     if (theirs.data_digest, theirs.splits_hash) != (ours.data_digest, ours.splits_hash):
         say(f"{earlier.path}: made from other images or folds; its values are only a hint here")
-    found = warm_start(study, open_earlier(earlier), config.space, source=str(earlier.path))
+    with earlier_study(earlier) as known:
+        found = warm_start(study, known, config.space, source=str(earlier.path))
     say(f"{earlier.path}: {found.added} trials added")
     for number, reason in found.refused.items():
         say(f"{earlier.path}: trial {number} left out: {reason}")
 
 
-def open_earlier(folder: StudyFolder) -> optuna.Study:
+@contextmanager
+def earlier_study(folder: StudyFolder) -> Iterator[optuna.Study]:
     """The Optuna study of a study folder, as its own config says where it lies.
 
     Raises:
@@ -170,11 +172,12 @@ def open_earlier(folder: StudyFolder) -> optuna.Study:
     """
     head = folder.head()
     url = storage_url(folder, stored_config(folder).storage)
-    storage = open_storage(url)
-    try:
-        return optuna.load_study(study_name=head.storage_name or head.name, storage=storage)
-    except KeyError as error:
-        raise StudyError(f"{folder.path}: its storage holds no study {head.name!r}") from error
+    with opened_storage(url) as storage:
+        try:
+            study = optuna.load_study(study_name=head.storage_name or head.name, storage=storage)
+        except KeyError as error:
+            raise StudyError(f"{folder.path}: its storage holds no study {head.name!r}") from error
+        yield study
 
 
 def _warm_caches(config: ExperimentConfig, recipes: Iterable[Params], progress: Progress) -> None:

@@ -7,6 +7,8 @@ lacks the last trials.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +87,20 @@ def is_sqlite(url: str) -> bool:
     return url.startswith("sqlite")
 
 
+@contextmanager
+def opened_storage(url: str) -> Iterator[RDBStorage]:
+    """A storage whose connections are closed in the end; see `open_storage`."""
+    storage = open_storage(url)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
 def without_password(url: str) -> str:
     """The same URL, to be written down; PGPASSWORD, say, holds what is left out."""
-    return make_url(url).set(password=None).render_as_string(hide_password=False)
+    return make_url(url)._replace(password=None).render_as_string(hide_password=False)
 
 
 def shown(url: str) -> str:

@@ -168,8 +168,3 @@ def test_names_are_shown_and_never_markup() -> None:
         text = figure.to_json()
         assert "<" not in text
         assert "&lt;\\u002fscript&gt;&lt;b&gt;&amp;amp;" in text
-
-
-def test_long_names_are_cut() -> None:
-    assert figures.short("x" * 40) == "x" * (figures.NAME - 1) + "…"
-    assert figures.short("x" * figures.NAME) == "x" * figures.NAME

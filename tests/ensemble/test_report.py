@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 from ensemble.bundle import Bundle, Manifest, Member, OperatingPoint
 from ensemble.calibrate import Temperature
 from ensemble.evaluate import Evaluation, assess
-from ensemble.report import SKIPPED, Curve, leaderboard_cells, number, write_report
+from ensemble.report import SKIPPED, Curve, leaderboard_cells, write_report
 from search.data.transforms import Preprocessing
 from search.params import Params
 
@@ -178,7 +178,7 @@ def test_every_figure_says_in_words_what_it_shows(full: Reader) -> None:
         "Calibration error 0.300 of the probability of malignant: on the dotted line it comes true "
         "as often as it says; bars are 95% Clopper-Pearson intervals.",
         "From 0.150 on (screen), 2 of 2 malignant and 2 of the other 3 images count as malignant.",
-        "The most probable class is the true one for 4 images (80.0%); each row's shares add up to "
+        "The most probable class is the true one for 4 images (80%); each row's shares add up to "
         "100%.",
         "Validation log loss of all trials, 1 in the ensemble and 1 not; the lowest is 0.400, "
         "trial 0 in epoch 2.",
@@ -243,8 +243,3 @@ def test_one_class_alone_has_no_curves_and_dashes_for_what_is_undefined(tmp_path
     assert list(page.charts) == ["reliability", "scores", "confusion"]
     assert not re.search(r"\bnan\b", page.text, re.IGNORECASE)
     assert "–" in page.text
-
-
-def test_numbers_are_printed_for_reading() -> None:
-    given = (0.12349, 1, 12_345, np.int64(7), float("nan"), None)
-    assert [number(value) for value in given] == ["0.123", "1", "12,345", "7", "–", "–"]

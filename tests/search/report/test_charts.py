@@ -1,13 +1,12 @@
 """Figures of handmade trials: what is drawn, what is left out, what a name may hold."""
 
-import math
 from typing import Any
 
 import plotly.graph_objects as go
 import pytest
 
 from search.config import FidelityConfig
-from search.report.canvas import duration, frame, label, number, plural, short, spans, words
+from search.report.canvas import frame
 from search.report.charts import (
     POINTS,
     curves_figure,
@@ -178,13 +177,3 @@ def test_the_best_trial_has_the_colour_that_is_drawn_last() -> None:
         colours = list(axes(records, objective)["lines"].color)
         best = ranked(records, objective)[0].number
         assert colours.index(max(colours)) == best
-
-
-def test_names_are_cut_and_escaped_and_numbers_printed_for_reading() -> None:
-    assert short("x" * 30) == "x" * 21 + "…"
-    assert short(EVIL) == "&lt;b&gt;|*x*"
-    assert [number(v) for v in (0.12349, 12_345, math.nan, None)] == ["0.123", "12,345", "–", "–"]
-    assert [duration(v) for v in (9.84, 600, 9000)] == ["9.8 s", "10.0 min", "2.5 h"]
-    assert [plural(n, "trial") for n in (1, 1200)] == ["1 trial", "1,200 trials"]
-    assert [label("auroc"), words("auroc"), words("nll")] == ["AUROC", "AUROC", "log loss"]
-    assert [spans([1, 200]), spans([1, 50]), spans([0, 50]), spans([])] == [True, *[False] * 3]

@@ -132,7 +132,7 @@ def test_every_section_says_how_to_read_it(full: Reader) -> None:
         "The best 50% of 5 complete trials, too few for more than a hint.",
         "Dotted are the rungs (epoch 1, 3), where about one in 3 goes on.",
         "It holds 1 trial of 6 feasible ones. Log loss: less is better.",
-        "0% went to starting, 72% to training, 9% to validation and 19% to the rest",
+        "0% went to starting, 72.1% to training, 9% to validation and 18.9% to the rest",
         "Fold 0 chose them, so its value flatters",
         "They deviate by 0.020 on average",
     ]

@@ -11,7 +11,7 @@ from search.errors import StudyError
 from search.location import open_place
 from search.report.page import write_study_report
 from search.study.records import StudyFolder
-from search.study.run import open_earlier, run_study
+from search.study.run import earlier_study, run_study
 from tests.rays import started_ray
 from tests.search.study.test_run import a_study, counted
 from tests.servers import PASSWORD, postgres, s3
@@ -53,7 +53,8 @@ def test_a_study_lives_behind_s3_and_postgresql_and_goes_on(
     assert PASSWORD not in (study.path / "config.yaml").read_text()
     assert not (tmp_path / "out" / "study").exists()
     monkeypatch.setenv("PGPASSWORD", PASSWORD)  # which is not written down
-    write_study_report(study.path / "report.html", study, open_earlier(study))
+    with earlier_study(study) as known:
+        write_study_report(study.path / "report.html", study, known)
     assert "tiny" in (study.path / "report.html").read_text()
 
 
@@ -76,7 +77,8 @@ def test_a_local_study_warms_up_one_elsewhere(tmp_path: Path, bucket: str, serve
     said: list[str] = []
     config = a_remote_study(tmp_path, f"{bucket}/warm", server, trials=2)
     study = run_study(config, warm=[earlier], say=said.append)
-    assert said[0] == f"{earlier.path}: 2 trials added"
-    assert [record.number for record in counted(study)] == [3, 4]
+    assert said[0] == f"{earlier.path}: 1 trials added"
+    assert said[1].startswith(f"{earlier.path}: trial 0 left out: ")  # the recipe
+    assert [record.number for record in counted(study)] == [0, 2]
     assert StudyFolder(open_place(f"{bucket}/warm")).exists()
     assert os.environ["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1")
