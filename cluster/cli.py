@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+INTERRUPTED = 130  # what typer returns in the place of a Ctrl-C
 Config = Annotated[Path, typer.Argument(help="an experiment's YAML; see configs/")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
 Bundle = Annotated[Path, typer.Argument(help="a bundle folder")]
@@ -194,7 +195,9 @@ def demo(
 
 def run(words: Sequence[str] | None = None) -> None:
     """The command on these words, or the process's; errors come through."""
-    app(args=None if words is None else list(words), prog_name="consilium", standalone_mode=False)
+    given = None if words is None else list(words)
+    if app(args=given, prog_name="consilium", standalone_mode=False) == INTERRUPTED:
+        raise KeyboardInterrupt
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -46,7 +46,13 @@ def search_trials(
     objective = settings.objectives[0]
     sign = 1 if minimised(objective) else -1
     records = sorted(
-        study.records(), key=lambda r: (r.value is None, sign * (r.value or 0), r.number)
+        study.records(),
+        key=lambda r: (
+            r.again or r.status == "failed" or bool(r.violations),
+            r.value is None,
+            sign * (r.value or 0),
+            r.number,
+        ),
     )
     return [
         {

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,8 +27,10 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_bytes(path: Place, content: bytes) -> None:
     """Write a file whole; an object store shows nothing of an object before its put is complete."""
     if isinstance(path, Path):
-        with replacing(path) as scratch:
-            scratch.write_bytes(content)
+        with replacing(path) as scratch, scratch.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut may leave the new name on an empty file
     else:
         with explained(path):
             path.fs.pipe_file(path.path, content)

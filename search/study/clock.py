@@ -44,5 +44,5 @@ class Clock:
 def _stored(file: Place) -> float:
     try:
         return float(json.loads(read_bytes(file))["seconds"])
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return 0.0

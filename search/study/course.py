@@ -55,13 +55,15 @@ class Course:
         self.phase: Phase = "trials"
         self.done = self.target = 0
         self._folder, self._outside = folder, ""
+        self.folds = folder.further_folds()
 
     def begin(self, phase: Phase, *, done: int, target: int) -> None:
         """Turn to another phase."""
         self.phase, self.done, self.target = phase, done, target
 
     def spent(self) -> str | None:
-        """Which budget is used up, if one is."""
+        """Which budget is used up, if one is; asked all the time, so the clock is kept here."""
+        self.clock.save()
         if self.clock.seconds_left() == 0:
             return f"budget.minutes ({self._config.budget.minutes:g})"
         if self.clock.gpu_hours_left(self._gpu_hours()) == 0:
@@ -76,6 +78,20 @@ class Course:
             and not self._outside
             and not self._too_late()
         )
+
+    def waits(self) -> bool:
+        """Whether trials are wanted that only find no place now: a node may come back."""
+        return (
+            self.done < self.target
+            and self.slots.count() == 0
+            and not self.is_outside
+            and not self._too_late()
+        )
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether something other than its params failed a trial: a full disk, say."""
+        return bool(self._outside)
 
     def raise_outside(self) -> None:
         """Say what stopped the trials, where it was not their params: a full disk, say.
@@ -118,7 +134,6 @@ class Course:
         self._tell(record)
 
     def _tell(self, ended: TrialRecord | None = None) -> None:
-        self.clock.save()
         self._watch(self.standing(), ended)
 
     def _too_late(self) -> bool:
@@ -129,10 +144,10 @@ class Course:
         left, full = self.clock.seconds_left(), self.ledger.full_seconds
         if self.spent() is not None:
             return True
-        if left is None or not full or self.phase != "trials":
+        if left is None or not full or self.phase != "trials" or not self.slots.count():
             return False
-        folds = self._config.splits.folds - 1 + (self._config.fidelity.image_size is not None)
-        trainings = self._config.fidelity.finalists * folds
+        each = len(self.folds) + (self._config.fidelity.image_size is not None)
+        trainings = self._config.fidelity.finalists * each
         typical = sum(full[-10:]) / len(full[-10:])
         return left < trainings / self.slots.count() * typical
 

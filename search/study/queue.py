@@ -6,14 +6,43 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from search.errors import StudyError
 from search.params import Params
 from search.space import Space
 
 
+class RungStudy(optuna.Study):
+    """A study that hands out the waiting trials of one rung only."""
+
+    def __init__(self, study: optuna.Study, *, promoted: bool) -> None:
+        self.__dict__.update(study.__dict__)
+        self._promoted = promoted
+
+    def _pop_waiting_trial_id(self) -> int | None:
+        for trial in self._storage.get_all_trials(
+            self._study_id, deepcopy=False, states=(TrialState.WAITING,)
+        ):
+            if is_promoted(trial.user_attrs) == self._promoted and (
+                self._storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING)
+            ):
+                return trial._trial_id
+        return None
+
+
 def enqueue_recipes(study: optuna.Study, space: Space, recipes: Mapping[str, Params]) -> None:
-    """Make the recipes the first trials, each of them once."""
-    known = {trial.user_attrs.get("recipe") for trial in study.get_trials(deepcopy=False)}
+    """Make the recipes the first trials, each of them once.
+
+    Raises:
+        StudyError: one of that name was tried with other params.
+    """
+    attributes = [trial.user_attrs for trial in study.get_trials(deepcopy=False)]
+    known = {attrs["recipe"]: attrs["params"] for attrs in attributes if attrs.get("recipe")}
     for recipe, params in recipes.items():
+        if known.get(recipe, params.model_dump()) != params.model_dump():
+            raise StudyError(
+                f"portfolio: {recipe} was tried with other params in this study; give the new ones "
+                "another name"
+            )
         if recipe not in known:
             attrs = {"recipe": recipe, "params": params.model_dump()}
             study.enqueue_trial(space.inside(params), user_attrs=attrs)
@@ -91,16 +120,24 @@ def target_of(study: optuna.Study, budget: int, asked: str | None) -> int:
 
     Args:
         budget: the config's.
-        asked: "40" is 40 in all, "+10" is 10 more; the same "+10" again, while these are not all
-            done, goes on with them. None keeps to what was asked before.
+        asked: "40" is 40 in all, "+10" is 10 more; the same "+10" again, while the search for
+            these has not come to its end, goes on with them. None is what was asked before, or
+            the budget where that is more.
     """
-    known = study.user_attrs.get("target", {"trials": 0, "asked": None})
+    known = study.user_attrs.get("target", {"trials": 0, "asked": None, "reached": True})
     base = max(budget, int(known["trials"]))
     if asked is None:
         return base
     extends = asked.startswith("+")
-    if extends and known["asked"] == asked and count_done(study) < known["trials"]:
+    if extends and known["asked"] == asked and not known["reached"]:
         return int(known["trials"])
     trials = base + int(asked) if extends else int(asked)
-    study.set_user_attr("target", {"trials": trials, "asked": asked})
+    study.set_user_attr("target", {"trials": trials, "asked": asked, "reached": False})
     return trials
+
+
+def reach_target(study: optuna.Study) -> None:
+    """Note that what was asked for is done, finalists included."""
+    known = study.user_attrs.get("target")
+    if known is not None and not known["reached"]:
+        study.set_user_attr("target", {**known, "reached": True})

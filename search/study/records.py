@@ -146,6 +146,10 @@ class StudyFolder:
         """Images that search may see, and the calibration slice; never the sealed test."""
         return read_table(self.path / "splits.parquet")
 
+    def further_folds(self) -> list[int]:
+        """Folds besides the one that trials are searched on; a given split may have none."""
+        return sorted(set(self.open_images()["fold"].tolist()) - {-1, 0})
+
     def trial(self, number: int, fold: int = 0) -> Place:
         trial = self.path / "trials" / f"{number:05d}"
         return trial / f"fold_{fold}" if fold else trial
@@ -217,6 +221,15 @@ class StudyFolder:
     def kept_weights(self) -> set[int]:
         """All trials with weights of fold 0, by one listing."""
         return {int(name) for name in _folders_with("weights.safetensors", self.path / "trials")}
+
+    def fold_names(self, file: str = "record.json") -> list[tuple[int, int]]:
+        """Trial and fold of all folds above 0 that hold a file, by one listing."""
+        parts = [name.split("/") for name in list_files(self.path / "trials")]
+        return sorted(
+            (int(names[0]), int(names[1].removeprefix("fold_")))
+            for names in parts
+            if len(names) == 3 and names[2] == file
+        )
 
     def drop_weights(self, number: int, *, fold: int = 0) -> None:
         path = self._weights(number, fold)

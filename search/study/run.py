@@ -6,7 +6,9 @@ from functools import partial
 
 import optuna
 import yaml
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
 
 from search.atomic import write_text
 from search.config import ExperimentConfig
@@ -26,6 +28,7 @@ from search.study.queue import (
     enqueue_promoted,
     enqueue_recipes,
     promoted_of,
+    reach_target,
     requeue_interrupted,
     target_of,
 )
@@ -34,7 +37,7 @@ from search.study.resources import Slots
 from search.study.samplers import build_sampler, check_sampler
 from search.study.settle import check_some_finished
 from search.study.standing import Watch
-from search.study.storage import opened_storage, storage_url, without_password
+from search.study.storage import opened_storage, shown, storage_url, without_password, words_of
 from search.study.trial import open_fold_images
 from search.study.tuner import tune_trials
 from search.study.warmstart import warm_start
@@ -89,11 +92,13 @@ def run_study(
         with open_tracker(config, config.name, warn=say) as tracker:
             course = Course(config, folder, study, clock, slots, tracker=tracker, watch=watch)
             try:
-                _search(config, folder, study, course, trials)
+                _search(config, folder, study, course, trials, say)
+            except (SQLAlchemyError, StorageInternalError) as error:
+                raise StudyError(
+                    f"{shown(url)}: {words_of(error)}; mend it and run the same command again"
+                ) from error
             finally:
                 clock.save(now=True)
-    if (spent := course.spent()) is not None:
-        say(f"{spent} is used up; raise it and run the same command to go on")
     check_some_finished(folder, course.ledger)
     return folder
 
@@ -102,9 +107,8 @@ def _begin(config: ExperimentConfig, folder: StudyFolder, progress: Progress) ->
     head = take_in(config, folder, progress)
     document = config.model_dump(mode="json", exclude_none=True)
     if config.storage is not None:
-        document["storage"] = without_password(
-            config.storage
-        )  # PGPASSWORD says what is not written down
+        document["storage"] = without_password(config.storage)
+    document.pop("tracking", None)  # it may change, and its URL may hold a password
     write_text(folder.path / "config.yaml", yaml.safe_dump(document, sort_keys=False))
     folder.write_head(head)
 
@@ -154,10 +158,14 @@ def _warm_up(
             f"{earlier.path}: its objective is {theirs.objective}, here it is {ours.objective}: "
             "their values cannot be compared; leave it out of --warm-start"
         )
+    if theirs.storage_name == ours.storage_name:
+        raise StudyError(f"{earlier.path}: this is the study itself; leave it out of --warm-start")
+    if stored_config(earlier).policy != config.policy:
+        say(f"{earlier.path}: made under another policy; its operating points are only a hint here")
     if (theirs.data_digest, theirs.splits_hash) != (ours.data_digest, ours.splits_hash):
         say(f"{earlier.path}: made from other images or folds; its values are only a hint here")
     with earlier_study(earlier) as known:
-        found = warm_start(study, known, config.space, source=str(earlier.path))
+        found = warm_start(study, known, config.space, source=theirs.storage_name or theirs.name)
     say(f"{earlier.path}: {found.added} trials added")
     for number, reason in found.refused.items():
         say(f"{earlier.path}: trial {number} left out: {reason}")
@@ -195,6 +203,7 @@ def _search(
     study: optuna.Study,
     course: Course,
     asked: str | None,
+    say: Callable[[str], None],
 ) -> None:
     """Trials, the second rung, the finalists' other folds: each as far as it is not done yet."""
     target = target_of(study, config.budget.trials, asked)
@@ -202,6 +211,8 @@ def _search(
     if course.wants_another(0):
         tune_trials(config, study, course)
     course.raise_outside()
+    if course.done < target and course.spent() is None:
+        say(f"{course.done} of {target} trials: the rest of budget.minutes is the finalists'")
     if config.fidelity.image_size is not None and course.spent() is None:
         promoted = _promote(config, folder, study, course)
         course.begin("second rung", done=count_done(study, promoted=True), target=promoted)
@@ -211,6 +222,10 @@ def _search(
     if course.spent() is None:
         train_finalists(config, folder, course)
         course.raise_outside()
+    if (spent := course.spent()) is not None:
+        say(f"{spent} is used up; raise it and run the same command to go on")
+    else:
+        reach_target(study)
 
 
 def _promote(

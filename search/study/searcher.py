@@ -17,6 +17,9 @@ class Course(Protocol):
     def wants_another(self, under_way: int) -> bool:
         """Whether one more trial may start beside those under way."""
 
+    def waits(self) -> bool:
+        """Whether trials are wanted that only find no place now: a node may come back."""
+
     def began(self, trial: Trial) -> None:
         """A trial was handed out."""
 
@@ -53,7 +56,8 @@ class OptunaSearcher(Searcher):
             return str(Searcher.FINISHED)
         if not self._course.wants_another(len(self._asked)):
             # One of those under way may yet have to be done again.
-            return None if self._asked else str(Searcher.FINISHED)
+            waits = self._asked or self._course.waits()
+            return None if waits else str(Searcher.FINISHED)
         asked = self._study.ask()
         self._asked[trial_id] = asked
         trial = self._trial(asked)
@@ -86,7 +90,7 @@ class OptunaSearcher(Searcher):
             return
         self._reported[trial_id] = result["epoch"]
         if len(self._study.directions) == 1:  # Optuna takes no intermediate values of several
-            asked.report(result["objective"], result["epoch"])
+            self._guarded(asked.report, result["objective"], result["epoch"])
         self._guarded(self._course.reported, asked.number, result)
 
     def on_trial_complete(

@@ -34,8 +34,10 @@ class Settlement:
         self._folder, self._study, self._ledger = folder, study, ledger
         self._keep, self._constraints = config.budget.keep_weights, config.bounds
         self._recipes = frozenset(shipped_recipes(config.portfolio))
-        self._take_over()
+        self._finalists = config.fidelity.finalists
         self._weighty = folder.kept_weights()
+        self._take_over()
+        self._collect_weights()
 
     def end(self, asked: optuna.Trial, state: TrialState, reason: str | None = None) -> TrialRecord:
         """Tell the storage and the record how a trial ended.
@@ -60,7 +62,8 @@ class Settlement:
         self._study.tell(asked, values, state=state)
         self._folder.write_record(record)
         self._ledger.note(record)
-        self._collect_weights(number)
+        self._weighty.add(number)
+        self._collect_weights()
         return record
 
     def _excesses(self, record: TrialRecord) -> dict[str, float]:
@@ -76,10 +79,10 @@ class Settlement:
     def _trial(self, number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[number]
 
-    def _collect_weights(self, number: int) -> None:
+    def _collect_weights(self) -> None:
         """Drop the weights that are no longer among those worth keeping."""
-        self._weighty.add(number)
-        for other in self._weighty - self._ledger.worth_keeping(self._keep, self._recipes):
+        worth = self._ledger.worth_keeping(self._keep, self._recipes)
+        for other in self._weighty - worth - set(self._ledger.finalists(self._finalists)):
             self._folder.drop_weights(other)
             self._weighty.remove(other)
 
@@ -91,13 +94,14 @@ class Settlement:
             if not trial.state.is_finished() or "warm_from" in trial.user_attrs:
                 continue
             record = records.get(trial.number) or self._record(trial.number)
-            if record.status == "running":
-                update: dict[str, object] = {"status": STATUS[trial.state]}
-                if trial.number in again:
-                    update |= {"error": "the search was stopped; done again", "again": True}
-                record = record.model_copy(update=update)
+            redone = trial.number in again and not record.again
+            if record.status == "running" or redone:
+                record = record.model_copy(update=_last_word(record, trial, redone=redone))
                 self._folder.write_record(record)
             self._ledger.note(record)
+        for number in {number for number, _ in self._folder.fold_names()}:
+            for fold in self._folder.fold_records(number):
+                self._ledger.gpu_hours += fold.gpu_hours
 
     def _record(self, number: int) -> TrialRecord:
         """The trial's own record; a bare one if it never came to write any."""
@@ -132,11 +136,26 @@ def check_some_finished(folder: StudyFolder, ledger: Ledger) -> None:
             f"{amount:.4g}; loosen constraints.{name} or offer smaller backbones, and search into "
             "another output folder"
         )
-    reasons = [record.error for record in records if record.error]
+    if records and all(record.again for record in records):
+        raise StudyError(
+            f"{folder.path}: no trial finished ({records[-1].error}); raise the budget, or mend "
+            "what stopped them, and run the same command again"
+        )
+    reasons = [record.error for record in records if record.error and not record.again]
     raise StudyError(
         f"{folder.path}: no trial finished ({reasons[0] if reasons else 'no trial ran'}); "
         "mend the config and search into another output folder"
     )
+
+
+def _last_word(record: TrialRecord, trial: FrozenTrial, *, redone: bool) -> dict[str, object]:
+    """What a killed search had no time to write down."""
+    if redone:
+        reason = record.error or "the search was stopped; done again"
+        return {"status": STATUS[trial.state], "error": reason, "again": True}
+    lost = trial.state == TrialState.FAIL and record.error is None
+    error = "its reason was lost with the search" if lost else record.error
+    return {"status": STATUS[trial.state], "error": error}
 
 
 def _undefined(record: TrialRecord) -> TrialRecord:

@@ -100,7 +100,10 @@ def opened_storage(url: str) -> Iterator[RDBStorage]:
 
 def without_password(url: str) -> str:
     """The same URL, to be written down; PGPASSWORD, say, holds what is left out."""
-    return make_url(url)._replace(password=None).render_as_string(hide_password=False)
+    bare = (
+        make_url(url)._replace(password=None).difference_update_query(["password", "sslpassword"])
+    )
+    return bare.render_as_string(hide_password=False)
 
 
 def shown(url: str) -> str:

@@ -1,5 +1,6 @@
 """One trial against a study folder: opens its images, trains, and writes down what came of it."""
 
+import math
 import os
 import socket
 import time
@@ -39,6 +40,7 @@ class Trial:
         number: in the study.
         fold: to validate on.
         epochs: to train exactly, the last one counting; None picks the best one.
+        plateau_nll: the NLL of fold 0 after each epoch, which a plateau schedule then follows.
         promoted_from: the trial of the first rung, if this is its second.
     """
 
@@ -47,6 +49,7 @@ class Trial:
     recipe: str | None = None
     fold: int = 0
     epochs: int | None = None
+    plateau_nll: tuple[float, ...] | None = None
     promoted_from: int | None = None
 
 
@@ -94,6 +97,7 @@ def _train(
         objective=config.objectives[0],
         epochs=config.fidelity.max_epochs,
         fixed_epochs=trial.epochs,
+        plateau_nll=trial.plateau_nll,
         patience=config.fidelity.patience,
         measure_costs=any(name in COSTS for name in (*config.constraints, *config.objectives)),
         weights=config.weights,
@@ -134,6 +138,21 @@ def open_fold_images(
     return cache_rows(
         images, preprocessing, config.cache_folder, threads=threads, progress=progress
     )
+
+
+def note_failure(config: ExperimentConfig, trial: Trial, error: Exception) -> None:
+    """Write down why a trial failed, where its own process could not."""
+    folder = StudyFolder(config.study_folder)
+    record = folder.record(trial.number, fold=trial.fold)
+    if record.status == "running":
+        folder.write_record(record.model_copy(update=_failure(error)))
+
+
+def _failure(error: Exception) -> dict[str, object]:
+    text = str(error).encode("utf-8", "replace").decode()  # a file's name may hold anything
+    reason = " ".join(text.split()) or type(error).__name__
+    status = "pruned" if isinstance(error, InfeasibleError) else "failed"
+    return {"status": status, "error": reason[:500], "again": _is_outside(error)}
 
 
 class _ReadOnly(StudyFolder):
@@ -202,10 +221,7 @@ class _Keeper:
 
     def fail(self, error: Exception) -> None:
         """Note why the trial ends."""
-        text = str(error).encode("utf-8", "replace").decode()  # a file's name may hold anything
-        reason = " ".join(text.split()) or type(error).__name__
-        status = "pruned" if isinstance(error, InfeasibleError) else "failed"
-        self._note(status=status, error=reason[:500], again=_is_outside(error))
+        self._note(**_failure(error))
 
     def end(self) -> None:
         """Note that a fold is done; the trial's own status is for the study to tell."""
@@ -214,8 +230,9 @@ class _Keeper:
     def _judge(self, epoch: Epoch) -> dict[str, object]:
         """Every objective, and what breaks a constraint, at the best epoch."""
         known = {**epoch.metrics, **self.record.costs}
+        values = {name: value_of(name, known) for name in self.config.objectives}
         return {
-            "values": finite({name: value_of(name, known) for name in self.config.objectives}),
+            "values": {name: value for name, value in values.items() if math.isfinite(value)},
             "violations": violations(self.config.bounds, known),
         }
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -22,7 +23,7 @@ from search.errors import InfeasibleError
 from search.objectives import minimised
 from search.params import Params
 from search.study.course import Course
-from search.study.queue import is_first_rung
+from search.study.queue import RungStudy, is_first_rung
 from search.study.resources import MOST
 from search.study.searcher import OptunaSearcher
 from search.study.trial import Trial, train_trial
@@ -52,7 +53,8 @@ def tune_trials(
     """Train trials until the course wants no more.
 
     Args:
-        stopping: by ASHA; of several objectives none is stopped early, for no one order ranks them.
+        stopping: by ASHA, in the first rung; without, the second rung's trials train. Of several
+            objectives none is stopped early, for no one order ranks them.
         train: what a worker does with a trial; train_trial, or train_with_workers, if absent.
 
     Raises:
@@ -64,7 +66,8 @@ def tune_trials(
     alone = config.resources.workers == 1
     train = train or (train_trial if alone else train_with_workers)
     mode = "min" if minimised(config.objectives[0]) else "max"
-    searcher = OptunaSearcher(study, config.space, course, mode=mode)
+    rung = RungStudy(study, promoted=not stopping)
+    searcher = OptunaSearcher(rung, config.space, course, mode=mode)
     scratch = Path(tempfile.mkdtemp(prefix="consilium-tune-"))
     reason = "the search was stopped"
     try:
@@ -84,7 +87,7 @@ def tune_trials(
                 name=config.name,
                 storage_path=str(scratch),
                 verbose=0,
-                stop=_Spent(course),
+                stop=_Ended(course, searcher),
                 callbacks=[_Silence()],
             ),
         ).fit()
@@ -109,11 +112,11 @@ class _Silence(TrialProgressCallback):
         pass
 
 
-class _Spent(tune.Stopper):
-    """Ends all trials when a budget is used up."""
+class _Ended(tune.Stopper):
+    """Ends all trials when a budget is used up, or the storage or the disk fails."""
 
-    def __init__(self, course: Course) -> None:
-        self._course = course
+    def __init__(self, course: Course, searcher: OptunaSearcher) -> None:
+        self._course, self._searcher = course, searcher
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # see OptunaSearcher
@@ -122,7 +125,7 @@ class _Spent(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self._course.spent() is not None
+        return self._course.spent() is not None or self._searcher.failure is not None
 
 
 class Asha(AsyncHyperBandScheduler):
@@ -133,8 +136,10 @@ class Asha(AsyncHyperBandScheduler):
         sign = 1 if mode == "max" else -1
         for trial in trials:
             known: Any = SimpleNamespace(trial_id=f"before {trial.number}")
+            best = -math.inf
             for epoch, value in sorted(trial.intermediate_values.items()):
-                self._brackets[0].on_result(known, epoch, sign * value)
+                best = max(best, sign * value)
+                self._brackets[0].on_result(known, epoch, best)
 
 
 def _fifo() -> TrialScheduler:
@@ -147,7 +152,7 @@ def _scheduler(config: ExperimentConfig, study: optuna.Study, mode: str) -> Tria
     fidelity = config.fidelity
     asha = Asha(
         time_attr="epoch",
-        metric="objective",
+        metric="best",  # so far: that epoch is what would be kept
         mode=mode,
         max_t=fidelity.max_epochs,
         grace_period=min(fidelity.grace, fidelity.max_epochs),
@@ -168,6 +173,7 @@ def _trainable(settings: dict[str, Any], *, config: ExperimentConfig, train: Tra
             {
                 "epoch": epoch.number,
                 "objective": epoch.value,
+                "best": epoch.best_value,
                 "last": epoch.last,
                 "metrics": metrics,
             }

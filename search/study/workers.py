@@ -20,7 +20,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 from search.config import ExperimentConfig
 from search.errors import ConsiliumError, TrainingError
 from search.study.desk import open_desk, set_guard
-from search.study.trial import Trial, train_trial
+from search.study.trial import Trial, note_failure, train_trial
 from search.training.ranks import Ranks
 from search.training.task import Epoch, Report
 
@@ -31,6 +31,10 @@ ENVIRONMENT = {
 }
 ATTEMPTS = 10  # to place the workers
 LISTEN = 0.5  # seconds between looks at whether the workers are gone
+
+
+class WorkersLostError(TrainingError):
+    """A worker died, or found no place; the params may be innocent."""
 
 
 def train_with_workers(
@@ -51,7 +55,7 @@ def train_with_workers(
 
     Raises:
         ConsiliumError: as `train_trial`.
-        TrainingError: a worker died, or found no place; the record may still say "running".
+        WorkersLostError: the record may still say "running".
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -69,6 +73,11 @@ def train_with_workers(
                     report(said)
                 desk.answer.remote()
             raise_failure(work)
+        except WorkersLostError:
+            raise
+        except ConsiliumError as error:
+            note_failure(config, trial, error)  # only the first worker writes it down itself
+            raise
         finally:
             ray.kill(desk)
             if group is not None:
@@ -151,9 +160,9 @@ def raise_failure(work: Future[Any]) -> None:
         for reason in reasons:
             if isinstance(reason, ConsiliumError):
                 raise reason from None
-        raise TrainingError(f"a worker failed: {_line(reasons[0])}") from error
+        raise WorkersLostError(f"a worker failed: {_line(reasons[0])}") from error
     except TrainingFailedError as error:
-        raise TrainingError(f"the workers did not start: {_line(error)}") from error
+        raise WorkersLostError(f"the workers did not start: {_line(error)}") from error
 
 
 def _line(error: BaseException) -> str:

@@ -19,6 +19,7 @@ class Task:
         epochs: that the schedule is laid out for.
         fixed_epochs: where given, as many are trained, and the last is the result: nothing is
             picked on the validation fold.
+        plateau_nll: what a plateau schedule follows in place of the validation fold's own NLL.
         measure_costs: tell `train_fold`'s begun what the classifier costs.
     """
 
@@ -31,6 +32,7 @@ class Task:
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     seed: int = 0
     fixed_epochs: int | None = None
+    plateau_nll: tuple[float, ...] | None = None
     measure_costs: bool = False
 
 

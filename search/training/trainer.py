@@ -66,7 +66,8 @@ class Trainer:
         metrics = evaluate_probs(
             probs, self.fold.val_labels, positive=self.task.positive, policy=self.task.policy
         )
-        self.rate.after_epoch(metrics["nll"])
+        told = self.task.plateau_nll
+        self.rate.after_epoch(metrics["nll"] if told is None else told[number - 1])
         times = {"train_seconds": middle - start, "val_seconds": time.perf_counter() - middle}
         cut = {"micro_batch": float(self.room.size)} if self.room.size else {}
         return metrics | {"train_loss": train_loss, "lr": rate} | times | cut, probs

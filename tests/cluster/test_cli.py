@@ -139,6 +139,19 @@ def test_a_search_that_asks_for_what_cannot_be(
     assert message in refusal(capsys, "search", write_experiment(tmp_path, **changes))
 
 
+def test_ctrl_c_is_said_and_does_not_look_like_success(
+    capsys: pytest.CaptureFixture[str], experiment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cluster.steps.search_trials", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["search", str(experiment)])
+    assert stop.value.code == 1
+    assert "stopped; the same command goes on where it stopped" in capsys.readouterr().err
+
+
 def test_a_number_of_trials_that_is_none(
     capsys: pytest.CaptureFixture[str], experiment: Path
 ) -> None:

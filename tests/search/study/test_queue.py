@@ -4,15 +4,18 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from search.errors import StudyError
 from search.params import Params
 from search.space import Space
 from search.study.queue import (
+    RungStudy,
     again_of,
     attempt_of,
     count_done,
     enqueue_promoted,
     enqueue_recipes,
     promoted_of,
+    reach_target,
     requeue,
     requeue_interrupted,
     target_of,
@@ -98,8 +101,27 @@ def test_ten_more_counts_from_the_budget_and_is_remembered(study: optuna.Study) 
     assert target_of(study, 40, None) == 40
 
 
-def test_ten_more_again_adds_once_the_first_ten_are_done(study: optuna.Study) -> None:
+def test_ten_more_again_adds_once_the_search_for_the_first_has_come_to_its_end(
+    study: optuna.Study,
+) -> None:
     assert target_of(study, 1, "+1") == 2
     for _ in range(2):
         study.tell(study.ask(), 0.5)
+    assert target_of(study, 1, "+1") == 2  # the finalists may not be done
+    reach_target(study)
     assert target_of(study, 1, "+1") == 3
+
+
+def test_each_rung_hands_out_its_own_waiting_trials(study: optuna.Study) -> None:
+    enqueue_promoted(study, SPACE, 0, Params(image_size=64))
+    enqueue_recipes(study, SPACE, {"mine": Params()})
+    first, second = (RungStudy(study, promoted=promoted) for promoted in (False, True))
+    assert first.ask().user_attrs["recipe"] == "mine"
+    assert "params" not in first.ask().user_attrs
+    assert second.ask().user_attrs["promoted_from"] == 0
+
+
+def test_a_recipe_with_other_params_than_were_tried_is_refused(study: optuna.Study) -> None:
+    enqueue_recipes(study, SPACE, {"mine": Params()})
+    with pytest.raises(StudyError, match="mine was tried with other params in this study"):
+        enqueue_recipes(study, SPACE, {"mine": Params(lr=0.1)})

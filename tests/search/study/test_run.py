@@ -10,9 +10,11 @@ from optuna.trial import TrialState
 from search.config import ExperimentConfig
 from search.errors import ConfigError, StudyError, TrainingError
 from search.study.course import Course
+from search.study.ledger import Ledger
 from search.study.lock import one_search
 from search.study.records import StudyFolder, TrialRecord
 from search.study.run import run_study
+from search.study.settle import Settlement
 from search.study.standing import Standing
 from search.study.storage import open_storage, storage_url
 from tests.rays import started_ray
@@ -327,6 +329,41 @@ def test_several_objectives_are_all_told_and_none_is_stopped_early(tmp_path: Pat
         record = study.record(trial.number)
         assert (trial.state, len(record.epochs)) == (TrialState.COMPLETE, 4)
         assert trial.values == [record.value, record.costs["params_m"]]
+
+
+def test_an_objective_that_is_no_number_ends_fail_and_leaves_the_study_readable(
+    tmp_path: Path,
+) -> None:
+    # Sensitivity 1 of one class alone leaves the cost of the other undefined: no cost ratio is set.
+    config = a_study(tmp_path, trials=1, objective=["nll", "balanced_accuracy"])
+    study = run_study(config)
+    record = study.record(0).model_copy(update={"values": {"nll": 0.5}, "status": "running"})
+    study.write_record(record)
+    asked = the_study(study).ask()
+    study.write_record(record.model_copy(update={"number": asked.number}))
+    ledger = Ledger(config.objectives)
+    settled = Settlement(study, the_study(study), ledger, config).end(asked, TrialState.COMPLETE)
+    assert (settled.status, settled.error) == ("failed", "an objective is not a number")
+    assert [r.status for r in study.records()] == ["complete", "failed"]
+
+
+def test_a_given_split_without_further_folds_has_no_finalists(tmp_path: Path) -> None:
+    config = a_study(tmp_path, trials=1, fidelity={"max_epochs": 1}, splits={"folds": 1})
+    study = run_study(config)
+    assert study.further_folds() == []
+    assert study.fold_records(0) == []
+
+
+def test_finalists_weights_outlive_better_trials_that_were_stopped_early(tmp_path: Path) -> None:
+    config = a_study(tmp_path, trials=1, fidelity={"max_epochs": 1, "finalists": 1})
+    study, better = run_study(config), []
+    for number in (1, 2, 3):
+        better.append(study.record(0).model_copy(update={"number": number, "status": "pruned"}))
+        better[-1] = better[-1].model_copy(update={"value": 0.01, "values": {"nll": 0.01}})
+        study.write_record(better[-1])
+    ledger = Ledger(config.objectives, better)
+    Settlement(study, the_study(study), ledger, config)
+    assert study.kept_weights() >= {0}
 
 
 def test_a_loss_that_is_no_number_ends_fail_and_counts(tmp_path: Path) -> None:

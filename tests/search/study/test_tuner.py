@@ -14,7 +14,7 @@ from search.study.tuner import Asha
 def an_asha(mode: str) -> Asha:
     return Asha(
         time_attr="epoch",
-        metric="objective",
+        metric="best",
         mode=mode,
         max_t=9,
         grace_period=1,
@@ -27,7 +27,7 @@ def decision_on(asha: Asha, value: float) -> str:
     tune: Any = None
     trial: Any = SimpleNamespace(trial_id="new")
     asha.on_trial_add(tune, trial)
-    return asha.on_trial_result(tune, trial, {"epoch": 1, "objective": value})
+    return asha.on_trial_result(tune, trial, {"epoch": 1, "best": value})
 
 
 def trials(*values: float) -> list[optuna.trial.FrozenTrial]:

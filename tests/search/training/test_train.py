@@ -36,6 +36,21 @@ def a_fold(n: int = 48, *, seed: int = 0) -> Fold:
     return Fold(pixels, rows[:half], labels[:half], rows[half:], labels[half:])
 
 
+def a_plateau(told: tuple[float, ...] | None, *, val_labels: np.ndarray) -> list[float]:
+    """Learning rates of a trial of fixed epochs under a plateau schedule."""
+    fold = dataclasses.replace(a_fold(), val_labels=val_labels)
+    task = a_task(epochs=6, fixed_epochs=6, plateau_nll=told)
+    result = train_fold(fold, some_params(schedule="plateau"), task)
+    return [epoch["lr"] for epoch in result.history]
+
+
+def test_a_finalist_s_plateaus_are_those_of_fold_0_and_not_of_its_own_fold() -> None:
+    labels = a_fold().val_labels
+    told = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    assert a_plateau(told, val_labels=labels) == a_plateau(told, val_labels=1 - labels)
+    assert a_plateau(None, val_labels=labels) != a_plateau(None, val_labels=1 - labels)
+
+
 def a_task(**changes: Any) -> Task:
     settings: dict[str, Any] = {
         "n_classes": 2,
