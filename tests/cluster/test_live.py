@@ -216,6 +216,21 @@ def test_quiet_shows_nothing() -> None:
     assert shown(console) == ""
 
 
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("lines", "[/data] is full\n"),
+        ("json", '{"event": "note", "text": "[/data] is full"}\n'),
+        ("quiet", ""),
+    ],
+)
+def test_what_a_person_should_know_is_said_as_it_is(mode: Mode, expected: str) -> None:
+    console = Console(file=io.StringIO(), width=100)
+    with watching(mode, console=console) as view:
+        view.say("[/data] is full")
+    assert shown(console) == expected
+
+
 @pytest.mark.parametrize("mode", ["live", "lines", "json", "quiet"])
 def test_stdout_stays_the_results(capsys: pytest.CaptureFixture[str], mode: Mode) -> None:
     with watching(mode) as view:
