@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import optuna
@@ -55,7 +56,11 @@ class Course:
         self.phase: Phase = "trials"
         self.done = self.target = 0
         self._folder, self._outside = folder, ""
-        self.folds = folder.further_folds()
+
+    @cached_property
+    def folds(self) -> list[int]:
+        """Those that finalists train on besides."""
+        return self._folder.further_folds()
 
     def begin(self, phase: Phase, *, done: int, target: int) -> None:
         """Turn to another phase."""

@@ -107,6 +107,7 @@ def measure_scale(experiment: ExperimentConfig, folder: Path, size: Size) -> dic
     config = experiment.model_copy(
         update={
             "output": folder,
+            "budget": experiment.budget.model_copy(update={"minutes": None}),
             "fidelity": experiment.fidelity.model_copy(update={"max_epochs": 3, "grace": 1}),
         }
     )

@@ -2,7 +2,8 @@
 
 Tables and progress go to stderr, one line of JSON to stdout. The parts:
 baseline    what a user would write instead, against the search with and without pruning
-efficiency  the share of the machine's time that `consilium search` spends in training steps
+efficiency  the share of the machine's time that `consilium search` spends in training steps: of
+            the two searches above, or of the config as it stands
 slots       how soon a slot begins its next trial; of the searches above, or of one of its own
 scale       a thousand trials that sleep, on 64 slots of a simulated cluster
 """
@@ -54,6 +55,11 @@ class Bench:
 
     def efficiency(self) -> None:
         messages.rule("efficiency")
+        if self._searches:
+            for name, done in zip(("", "_pruned"), self._searches, strict=True):
+                figure = show_efficiency(done, f"{self._material.what}{name.replace('_', ', ')}")
+                self.figures[f"compute_efficiency{name}"] = figure
+            return
         file = write_variant(
             self._material.config,
             self._folder / "efficiency",
