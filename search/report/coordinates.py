@@ -68,9 +68,9 @@ def _applying(space: Space, flat: Mapping[str, Scalar]) -> dict[str, Scalar]:
 
 def _is_log(name: str, column: Sequence[Scalar | None], space: Space | None) -> bool:
     rule = None if space is None else space.root.get(name)
-    if isinstance(rule, Range):
-        return rule.log
     known = [float(value) for value in column if isinstance(value, int | float)]
+    if isinstance(rule, Range):
+        return rule.log and min(known, default=0.0) > 0  # a recipe's may lie outside, and be 0
     return spans(known)
 
 
