@@ -1,8 +1,6 @@
 """The page of a study, read with the standard library's parser."""
 
-import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,46 +12,12 @@ from search.errors import StudyError
 from search.report.page import SHOWN, write_study_report
 from search.report.results import size
 from search.study.records import StudyFolder, TrialRecord
+from tests.pages import Reader
 from tests.search.report.studies import every_kind, many_trials, optuna_study, trial, write_study
 
 EVIL = "</script><b>|*x*"
 SECTIONS = ["leaderboard", "history", "importance", "coordinates", "curves", "front", "cost"]
 SECTIONS += ["folds", "failures"]
-
-
-class Reader(HTMLParser):
-    """Collects the tags with their attributes, the text and the scripts."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.source = source
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.scripts: list[str] = []
-        self.feed(source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_data(self, data: str) -> None:
-        if self.cdata_elem == "script":
-            self.scripts[-1] += data
-        elif self.cdata_elem is None:
-            self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    @property
-    def charts(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.scripts[1])
-        return found
-
-    @property
-    def sections(self) -> list[str | None]:
-        return [tag.get("id") for tag in self.all("h2")]
 
 
 def page_of(
