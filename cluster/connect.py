@@ -15,6 +15,14 @@ import ray
 
 from search.errors import ConsiliumError
 
+# What a training step frees, the next one takes again: glibc shall not hand it back to the system
+# in between. A step of MobileNetV2 on a CPU takes a fifth less. Workers read this as they start.
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+
 
 @contextmanager
 def connected(address: str | None = None) -> Iterator[None]:
@@ -52,6 +60,8 @@ def _embedded() -> Iterator[None]:
     # Unix sockets bear 107 characters: the folder's name must be short.
     folder = Path(tempfile.mkdtemp(prefix="ray"))
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in ALLOCATOR.items():
+        os.environ.setdefault(name, value)
     try:
         ray.init(
             address="local",

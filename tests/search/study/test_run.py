@@ -36,10 +36,26 @@ def _ray() -> Iterator[None]:
         yield
 
 
+class Heard:
+    """The trials that a study told of as they ended."""
+
+    def __init__(self) -> None:
+        self.records: list[TrialRecord] = []
+        self.standings: list[Standing] = []
+
+    def __call__(self, standing: Standing, ended: TrialRecord | None) -> None:
+        self.standings.append(standing)
+        if ended is not None:
+            self.records.append(ended)
+
+
+HEARD = Heard()  # of the study that the first tests share
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[ExperimentConfig, StudyFolder]:
     config = a_study(tmp_path_factory.mktemp("study"), trials=5)
-    return config, run_study(config)
+    return config, run_study(config, watch=HEARD)
 
 
 def a_study(folder: Path, *, trials: int, **changes: object) -> ExperimentConfig:
@@ -65,19 +81,6 @@ def counted(folder: StudyFolder) -> list[TrialRecord]:
     return [record for record in folder.records() if not record.again]
 
 
-class Heard:
-    """The trials that a study told of as they ended."""
-
-    def __init__(self) -> None:
-        self.records: list[TrialRecord] = []
-        self.standings: list[Standing] = []
-
-    def __call__(self, standing: Standing, ended: TrialRecord | None) -> None:
-        self.standings.append(standing)
-        if ended is not None:
-            self.records.append(ended)
-
-
 def test_every_trial_ends_and_none_is_left_running(
     finished: tuple[ExperimentConfig, StudyFolder],
 ) -> None:
@@ -98,6 +101,13 @@ def test_a_stopped_trial_is_pruned_with_its_values(
         assert (len(record.epochs) == 4) == (record.status == "complete")
         if trial.state == TrialState.COMPLETE:
             assert trial.value == record.value == min(e["nll"] or 9 for e in record.epochs)
+
+
+def test_every_slot_is_used_and_its_worker_is_reused(
+    finished: tuple[ExperimentConfig, StudyFolder],
+) -> None:
+    assert max(len(standing.running) for standing in HEARD.standings) == 2
+    assert len({record.worker for record in finished[1].records()}) == 2
 
 
 def test_the_recipe_is_the_first_trial(finished: tuple[ExperimentConfig, StudyFolder]) -> None:
