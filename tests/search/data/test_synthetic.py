@@ -56,7 +56,7 @@ def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
         "import sys, pathlib; from search.data.synthetic import write_dataset; "
         "write_dataset(pathlib.Path(sys.argv[1]), seed=3, n_images=8, size=32)"
     )
-    root = Path(search.data.synthetic.__file__).parents[1]
+    root = Path(search.data.synthetic.__file__).parents[2]
     subprocess.run([sys.executable, "-c", code, tmp_path / "there"], check=True, cwd=root)
     assert digest(tmp_path / "there") == digest(tmp_path / "here")
 

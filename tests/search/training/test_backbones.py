@@ -15,7 +15,7 @@ from search.training.backbones import LISTED, OWN, allowed_backbones, build_clas
 from search.training.backbones import preprocessing_of as preprocessing
 
 NO_WEIGHTS = WeightsConfig()
-REAL = Path(__file__).parents[3] / "shared" / "weights"
+REAL = Path(__file__).parents[4] / "shared" / "weights"
 SMALL = Params(backbone="mobilenetv2_035", image_size=32)
 STORED = SMALL.model_copy(update={"weights": "folder"})
 CNN = Params(backbone="cnn", image_size=32, hidden=8)
