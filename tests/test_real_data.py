@@ -65,7 +65,7 @@ def test_isic2357_from_images_to_an_ensemble_that_tells_melanomas(tmp_path: Path
         "isic2357",
         tmp_path,
         budget={"trials": 3},
-        fidelity={"max_epochs": 3},
+        fidelity={"max_epochs": 3, "finalists": 1},
         portfolio={"recipes": ["mobilenetv2"]},
     )
     with connected():
@@ -86,7 +86,10 @@ def test_isic2357_from_images_to_an_ensemble_that_tells_melanomas(tmp_path: Path
 @pytest.mark.timeout(900)
 def test_ham10000_passes_audit_splits_cache_and_a_two_trial_search(tmp_path: Path) -> None:
     config = shortened(
-        "ham10000", tmp_path, budget={"trials": 2}, fidelity={"max_epochs": 1, "grace": 1}
+        "ham10000",
+        tmp_path,
+        budget={"trials": 2},
+        fidelity={"max_epochs": 1, "grace": 1, "finalists": 0},
     )
     with connected():
         study = run_study(config)
