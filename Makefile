@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
   $$p -c '$(USABLE)' 2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-all bench-search check format clean
+.PHONY: demo test test-all bench-search bench-ensemble check format clean
 .DEFAULT_GOAL := test
 
 .venv/installed: pyproject.toml constraints.txt
@@ -32,6 +32,9 @@ check: .venv/installed  ## format, lint, types, layers
 
 bench-search: .venv/installed  ## how fast and how large a search is: tables, and a line of JSON
 	@$(BIN)/python -m tests.benchmarks.search $(ARGS)
+
+bench-ensemble: .venv/installed  ## selection, calibration, bootstrap: a table, and a line of JSON
+	@$(BIN)/python -m tests.benchmarks.ensemble $(ARGS)
 
 format: .venv/installed
 	$(BIN)/ruff format .

@@ -11,7 +11,15 @@ import typer
 from typer.exceptions import TyperException
 
 from cluster.connect import connected
-from cluster.console import messages, print_json, progress_bars, show_leaderboard, table
+from cluster.console import (
+    messages,
+    print_json,
+    progress_bars,
+    show_evaluation,
+    show_leaderboard,
+    show_tables,
+    table,
+)
 from cluster.live import Mode
 from search.config import load_config
 from search.errors import ConsiliumError
@@ -28,6 +36,10 @@ INTERRUPTED = 130  # what typer returns in the place of a Ctrl-C
 Config = Annotated[Path, typer.Argument(help="an experiment's YAML; see configs/")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
 Bundle = Annotated[Path, typer.Argument(help="a bundle folder")]
+Prevalence = Annotated[
+    list[str] | None,
+    typer.Option(help="CLASS=SHARE where the probabilities are to hold; may be said again"),
+]
 Address = Annotated[str | None, typer.Option(help="of an existing Ray cluster")]
 
 
@@ -106,19 +118,26 @@ def report(
 
 
 @app.command()
-def ensemble(config: Config, as_json: AsJson = False) -> None:
+def ensemble(
+    config: Config,
+    force: Annotated[
+        bool, typer.Option("--force", help="write the bundle though a gate failed; it says so")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Turn a study into one calibrated bundle, and evaluate it on the sealed test."""
     from cluster.steps import build
 
     settings = load_config(config)
-    built = build(settings, config)
+    built = build(settings, config, force=force)
     if as_json:
         print_json(
             {
                 "bundle": str(settings.bundle_folder),
                 "digest": built.bundle.manifest.digest,
-                "test": built.evaluation.to_json(),
-                "leaderboard": built.leaderboard,
+                "test": built.evaluation.model_dump(mode="json"),
+                "leaderboard": [row.model_dump(mode="json") for row in built.leaderboard],
+                "verdicts": [verdict.model_dump(mode="json") for verdict in built.verdicts],
             }
         )
         return
@@ -131,23 +150,48 @@ def evaluate(
     config: Config,
     as_json: AsJson = False,
     output: Annotated[Path | None, typer.Option(help="folder for the page and the JSON")] = None,
+    prevalence: Prevalence = None,
+    corruptions: Annotated[
+        int, typer.Option(min=0, help="so many of the images are made worse, in 25 ways")
+    ] = 0,
 ) -> None:
     """Score a labelled data set that the config names, with a bundle."""
-    from cluster.steps import evaluate_external
+    from cluster.steps import evaluate_bundle, read_prevalence
 
     settings = load_config(config)
     folder = output or settings.output / "evaluation"
-    found = evaluate_external(bundle, settings, folder)
+    shares = read_prevalence(prevalence or [])
+    found = evaluate_bundle(bundle, settings, folder, prevalence=shares, corruptions=corruptions)
     if as_json:
-        print_json(found | {"page": str(folder / "report.html")})
+        print_json(found.model_dump(mode="json") | {"page": str(folder / "report.html")})
         return
-    if found["skipped"]:
-        problem = next(iter(found["skipped"].values()))
-        messages.print(f"{len(found['skipped'])} images skipped, the first: {problem}")
-    table(f"{found['n_images']} images", [found["metrics"]])
-    if found["operating_points"]:
-        table("Operating points", found["operating_points"])
+    if found.skipped:
+        problem = next(iter(found.skipped.values()))
+        messages.print(f"{len(found.skipped)} images skipped, the first: {problem}")
+    show_evaluation(found)
     messages.print(f"page: {folder / 'report.html'}", soft_wrap=True)
+
+
+@app.command()
+def inspect(
+    bundle: Bundle,
+    check: Annotated[
+        bool, typer.Option("--check", help="score the golden images with both engines")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a bundle, and print what it is and what it promises."""
+    from cluster.steps import inspect_bundle
+
+    show_tables(inspect_bundle(bundle, check=check), as_json=as_json)
+
+
+@app.command()
+def diff(first: Bundle, second: Bundle, as_json: AsJson = False) -> None:
+    """Print what differs between two bundles."""
+    from cluster.steps import compare_bundles
+
+    show_tables(compare_bundles(first, second), as_json=as_json)
 
 
 @app.command()
@@ -155,12 +199,14 @@ def predict(
     bundle_or_url: Annotated[str, typer.Argument(help="a bundle folder, or an endpoint's URL")],
     images: Annotated[list[Path], typer.Argument(help="JPEG, PNG or WebP files")],
     operating_point: Annotated[str | None, typer.Option(help="name; the first if absent")] = None,
+    prevalence: Prevalence = None,
     as_json: AsJson = False,
 ) -> None:
     """Score images with a bundle on this machine, or with an endpoint."""
-    from cluster.steps import predict_images
+    from cluster.steps import predict_images, read_prevalence
 
-    rows = predict_images(bundle_or_url, images, operating_point)
+    shares = read_prevalence(prevalence or [])
+    rows = predict_images(bundle_or_url, images, operating_point, prevalence=shares)
     if as_json:
         print_json({"images": rows})
         return
@@ -201,11 +247,11 @@ def run(words: Sequence[str] | None = None) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """The command for people: a user's mistake is one line and exit code 2, anything else 1."""
+    """The command for people: a mistake of theirs is one line and exit code 2, anything else 1."""
     try:
         run(words)
     except ConsiliumError as error:
-        _stop(str(error), 2)
+        _stop(str(error), error.exit_code)
     except OSError as error:
         _stop(_mend(error), 2)
     except typer.Abort:

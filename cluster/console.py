@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,10 @@ from search.atomic import finite
 
 if TYPE_CHECKING:
     from ensemble.build import Built
+    from ensemble.evaluation.results import Estimate, Estimates, Evaluation
 
 WIDTH = 150  # of tables where no terminal says its own
+SHOWN = ("auroc", "nll", "brier", "ece", "sensitivity_at_point", "specificity_at_point")
 
 
 class Messages(Console):
@@ -64,15 +66,61 @@ def table(title: str, rows: list[dict[str, Any]], *, to: Console = results) -> N
 
 def show_leaderboard(name: str, built: "Built") -> None:
     """Everyone on the sealed test, and where the pages are."""
-    n = len(built.evaluation.labels)
-    table(f"{name}: sealed test, {n} images", built.leaderboard)
-    for point in built.bundle.manifest.operating_points:
-        held = "certified" if point.certified else f"not certified: {point.reason}"
-        messages.print(
-            f"operating point {point.name}: threshold {point.threshold:.4f}, {held}", soft_wrap=True
-        )
+    rows = [
+        {"who": row.who, "what": row.what}
+        | {metric: _estimate(row.metrics, metric) for metric in SHOWN}
+        for row in built.leaderboard
+    ]
+    table(f"{name}: sealed test, {built.evaluation.n_images} images, 95% intervals", rows)
+    show_points(built.evaluation)
+    for verdict in built.verdicts:
+        messages.print(f"gate {'holds' if verdict.holds else 'FAILED'}: {verdict.rule}")
     for label, file in (("report", "report.html"), ("card", "card.md"), ("bundle", "")):
         messages.print(f"{label}: {built.bundle.folder / file}", soft_wrap=True)
+
+
+def show_evaluation(evaluation: "Evaluation") -> None:
+    """The numbers of one bundle on one set."""
+    rows = [{"metric": name, "95% interval": _text(e)} for name, e in evaluation.metrics.items()]
+    table(f"{evaluation.n_images} images", rows)
+    show_points(evaluation)
+
+
+def show_points(evaluation: "Evaluation") -> None:
+    """What each operating point does, and whether it is certified."""
+    rows = [
+        {
+            "operating point": point.name,
+            "threshold": point.threshold,
+            "sensitivity": _text(point.sensitivity),
+            "specificity": _text(point.specificity),
+            "certified": "yes" if point.certified else f"no: {point.reason}",
+        }
+        for point in evaluation.operating_points
+    ]
+    if rows:
+        table("Operating points on these images", rows)
+
+
+def show_tables(tables: Sequence[tuple[str, list[dict[str, Any]]]], *, as_json: bool) -> None:
+    """Several tables, or one JSON object of them by title."""
+    if as_json:
+        print_json(dict(tables))
+        return
+    for title, rows in tables:
+        table(title, rows)
+
+
+def _estimate(metrics: "Estimates", name: str) -> str:
+    return _text(metrics[name]) if name in metrics else "–"
+
+
+def _text(estimate: "Estimate") -> str:
+    if estimate.value is None:
+        return "–"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3f}"
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
 
 
 def print_json(value: Any) -> None:

@@ -1,6 +1,7 @@
 """The steps of the flow as the command takes them: each calls one package and shows progress."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from search.config import ExperimentConfig
 
 if TYPE_CHECKING:
     from ensemble.build import Built
+    from ensemble.evaluation.results import Evaluation
 
 # Imports stand inside the steps: a search need not load what a service is made of.
 
@@ -84,68 +86,126 @@ def report_study(place: str, output: Path | None = None) -> str:
     return str(page)
 
 
-def build(settings: ExperimentConfig, path: Path) -> "Built":
+def build(settings: ExperimentConfig, path: Path, *, force: bool = False) -> "Built":
     """Build the bundle of an experiment that was read from `path`."""
     from ensemble.build import build_ensemble
     from ensemble.config import ensemble_config
 
     config = ensemble_config(path, settings)
-    return build_ensemble(settings, config, step=lambda what: messages.print(f"ensemble: {what}"))
+    return build_ensemble(
+        settings, config, force=force, step=lambda what: messages.print(f"ensemble: {what}")
+    )
 
 
-def evaluate_external(folder: Path, settings: ExperimentConfig, output: Path) -> dict[str, Any]:
+def evaluate_bundle(
+    folder: Path,
+    settings: ExperimentConfig,
+    output: Path,
+    *,
+    prevalence: Mapping[str, float],
+    corruptions: int,
+) -> "Evaluation":
     """Score the config's data set with a bundle; writes evaluation.json and report.html."""
     from ensemble.bundle import load_bundle
-    from ensemble.evaluate import evaluate_bundle, match_classes
-    from ensemble.report import write_report
-    from ensemble.runtime import Runtime
-    from search.atomic import write_json
+    from ensemble.external import External, evaluate_external
     from search.data.dataset import load_dataset
 
     bundle = load_bundle(folder)
-    dataset = load_dataset(settings.dataset)
-    labels = match_classes(bundle, dataset)
-    paths = [Path(path) for path in dataset.table["path"]]
+    how = External(settings.name, prevalence, corruptions)
     with progress_bars() as progress:
-        evaluation = evaluate_bundle(
-            Runtime(bundle),
-            paths,
-            labels,
-            threads=2,
+        return evaluate_external(
+            bundle,
+            load_dataset(settings.dataset),
+            how,
+            output,
             progress=lambda done, n: progress("score", done, n),
         )
-    found = evaluation.to_json() | {"bundle": bundle.manifest.digest, "config": settings.name}
-    write_json(output / "evaluation.json", found)
-    write_report(
-        output / "report.html",
-        evaluation,
-        bundle.manifest,
-        title=f"{bundle.manifest.name} {bundle.manifest.version} on {settings.name}",
-    )
+
+
+def read_prevalence(words: Sequence[str]) -> dict[str, float]:
+    """class=share, as given on the command line.
+
+    Raises:
+        ConfigError: not of that form.
+    """
+    from search.errors import ConfigError
+
+    found = {}
+    for word in words:
+        name, _, share = word.rpartition("=")
+        try:
+            found[name] = float(share)
+        except ValueError:
+            name = ""
+        if not name:
+            raise ConfigError(f"--prevalence is CLASS=SHARE, melanoma=0.02 say, not {word!r}")
+    return found
+
+
+def inspect_bundle(folder: Path, *, check: bool) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Tables about a bundle; with `check`, after its golden images came out as at build."""
+    from ensemble.bundle import load_bundle
+    from ensemble.golden import check_golden
+    from ensemble.pages.inspection import inspect_rows
+    from ensemble.runtime import Runtime
+
+    bundle = load_bundle(folder)
+    tables = inspect_rows(bundle, _metrics(folder))
+    if not check:
+        return tables
+    rows = [
+        {
+            "engine": engine,
+            "largest difference": check_golden(Runtime(bundle, engine=engine), engine),
+        }
+        for engine in ("onnx", "torch")
+    ]
+    return [*tables, ("Golden images", rows)]
+
+
+def compare_bundles(first: Path, second: Path) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Tables of what differs between two bundles."""
+    from ensemble.bundle import load_bundle
+    from ensemble.pages.difference import compare
+
+    bundles = load_bundle(first), load_bundle(second)
+    return compare(*bundles, _metrics(first), _metrics(second))
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return found
 
 
 def predict_images(
-    bundle_or_url: str, images: Sequence[Path], operating_point: str | None
+    bundle_or_url: str,
+    images: Sequence[Path],
+    operating_point: str | None,
+    *,
+    prevalence: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     """A row an image, from an endpoint where an http URL is given, else from a bundle."""
     if bundle_or_url.startswith(("http://", "https://")):
+        from search.errors import ConfigError
         from serving.client import Client
 
+        if prevalence:
+            raise ConfigError("--prevalence needs a bundle's folder; an endpoint has its own")
         with Client(bundle_or_url) as client:
             answer = client.predict(*images, operating_point=operating_point)
         rows = [(found.probabilities, found.decision) for found in answer.predictions]
     else:
         from ensemble.bundle import load_bundle
-        from ensemble.runtime import Runtime
+        from ensemble.runtime import Runtime, at_prevalence
         from search.data.transforms import decode
 
         bundle = load_bundle(Path(bundle_or_url))
         point = bundle.operating_point(operating_point)
-        prediction = Runtime(bundle).predict([decode(path) for path in images])
+        probs = Runtime(bundle).predict([decode(path) for path in images]).probs
+        shown = at_prevalence(bundle, probs, prevalence) if prevalence else probs
         rows = [
-            (dict(zip(bundle.manifest.classes, p.tolist(), strict=True)), bundle.decide(p, point))
-            for p in prediction.probs
+            (dict(zip(bundle.manifest.classes, q.tolist(), strict=True)), bundle.decide(p, point))
+            for p, q in zip(probs, shown, strict=True)
         ]
     return [
         {"image": str(path), **probabilities, "decision": decision}

@@ -8,24 +8,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from ensemble.calibrate import Temperature
+from ensemble.calibration.calibrators import Calibrator
+from ensemble.config import Views
+from ensemble.contents import sha256, verify_files
+from ensemble.decision.points import Decision, OperatingPoint
 from search.data.transforms import Preprocessing
 from search.errors import BundleError
 from search.params import Config, Params
 
-SCHEMA_VERSION = 1
-Decision = Literal["positive", "negative"]
+SCHEMA_VERSION = 2
 MANIFEST = "bundle.json"
+LARGEST_MANIFEST = 32 * 2**20  # bytes
+
+
+class Network(Config):
+    """One trained network of a member: of one fold, or refitted on all."""
+
+    fold: int | None = Field(description="that it was not trained on; None: trained on all")
+    weights_file: str = Field(description="safetensors, the canonical form")
+    onnx_file: str = Field(description="built from it; uint8 pixels in, probs and features out")
+    parity: float = Field(ge=0, description="largest difference of ONNX from torch at build")
+    int8_file: str | None = Field(None, description="the same graph with 8-bit weights")
+    int8_off: float | None = Field(None, description="its largest difference on held-back images")
+    refit_seconds: float | None = Field(None, description="that training on all folds took")
 
 
 class Member(Config):
-    """A candidate that the ensemble asks."""
+    """A candidate that the ensemble asks; its networks' probabilities are averaged."""
 
     name: str
     trial: int
@@ -33,24 +48,75 @@ class Member(Config):
     params: Params
     preprocessing: Preprocessing
     weight: float = Field(gt=0, le=1)
-    weights_file: str = Field(description="safetensors, the canonical form")
-    onnx_file: str = Field(description="built from it; uint8 pixels in, probabilities out")
-    parity: float = Field(ge=0, description="largest difference of ONNX from torch at build")
+    networks: list[Network] = Field(min_length=1)
+    params_m: float = Field(description="parameters of all its networks, in millions")
+    latency_ms: float = Field(description="measured: one image, one CPU thread, all its networks")
 
 
-class OperatingPoint(Config):
-    """A threshold on the positive class's calibrated probability, and what it was chosen for."""
+class Survivors(Config):
+    """What a service goes on with when only these members are left."""
 
-    name: str
-    threshold: float = Field(ge=0, le=1, description="positive where the probability reaches it")
-    target: str
-    sensitivity: float
-    specificity: float
-    sensitivity_interval: tuple[float, float] = Field(description="95% Clopper-Pearson")
-    n_positive: int
-    n_negative: int
-    certified: bool
-    reason: str = Field(description="why it is certified, or why not")
+    members: list[str]
+    calibrator: Calibrator
+    operating_points: list[OperatingPoint]
+
+
+class Exit(Config):
+    """Bounds at one operating point: outside of them the members asked so far decide."""
+
+    point: str
+    negative_below: float = Field(description="their calibrated probability is below: negative")
+    positive_from: float = Field(description="it reaches this: positive")
+
+
+class Stage(Config):
+    """The members asked after one more was, and when that is enough."""
+
+    members: list[str]
+    exits: list[Exit]
+    leaving: dict[str, float] = Field(description="share of held-back cases that stop here")
+
+
+class Agreement(Config):
+    """How often the cascade decides as the whole ensemble does, by operating point."""
+
+    point: str
+    disagreements: int
+    n: int = Field(description="held-back cases, one image a group")
+    at_most: float = Field(description="upper Clopper-Pearson bound of the share that disagrees")
+    cost: float = Field(description="expected share of the whole ensemble's latency")
+
+
+class Cascade(Config):
+    """An order of members in which the later ones are asked only where it matters."""
+
+    stages: list[Stage] = Field(description="all but the last, which is the whole ensemble")
+    agreements: list[Agreement]
+    confidence: float
+
+
+class NovelKind(Config):
+    """How well images of one kind, which are no lesions, are told."""
+
+    kind: str
+    n: int
+    auroc: float = Field(description="of the distance, against held-back cases")
+    flagged: float = Field(description="share beyond the threshold")
+
+
+class Novelty(Config):
+    """Distance to the k-th nearest training image in one network's features.
+
+    Source: Sun et al., "Out-of-distribution detection with deep nearest neighbors", ICML 2022.
+    """
+
+    member: str
+    network: int = Field(description="index among the member's networks")
+    reference_file: str = Field(description="safetensors: reference, (n, d) rows of length 1")
+    k: int = Field(ge=1)
+    threshold: float = Field(description="flagged where the distance is above")
+    flagged_held_back: float = Field(description="share of held-back cases beyond the threshold")
+    measured: list[NovelKind] = Field(description="on images that are not lesions")
 
 
 class Manifest(Config):
@@ -63,10 +129,16 @@ class Manifest(Config):
     classes: list[str]
     positive: str | None
     members: list[Member] = Field(min_length=1)
-    calibrator: Temperature
+    test_time_augmentation: Views = "none"
+    calibrator: Calibrator
     operating_points: list[OperatingPoint]
-    prevalence: dict[str, float] = Field(description="share of each class in the training data")
-    out_of_distribution: None = Field(None, description="reference; none is measured yet")
+    survivors: list[Survivors] = Field(default=[], description="by subset of members that are left")
+    cascade: Cascade | None = None
+    prevalence: dict[str, float] = Field(
+        description="share of each class where the calibrator was fitted"
+    )
+    out_of_distribution: Novelty | None = None
+    gates: list[str] = Field(default=[], description="that failed and were overridden by --force")
     provenance: dict[str, Any]
     files: dict[str, str] = Field(description="SHA-256 of every file but this one")
 
@@ -111,7 +183,7 @@ class Bundle:
         """
         if self.positive_index is None or point is None:
             return None
-        return "positive" if probs[self.positive_index] >= point.threshold else "negative"
+        return point.decide(float(probs[self.positive_index]))
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -122,13 +194,13 @@ def load_bundle(folder: Path) -> Bundle:
     """
     path = folder / MANIFEST
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _read_manifest(path)
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(
             f"{folder}: no readable {MANIFEST}; name a folder that consilium ensemble made"
         ) from error
     manifest = _parse(text, path)
-    _verify_files(folder, manifest)
+    verify_files(folder, manifest.files, _names_used(manifest), index=MANIFEST)
     return Bundle(folder, manifest)
 
 
@@ -165,19 +237,32 @@ def hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 by relative path of every file below a folder, the manifest left out."""
     paths = sorted(p for p in folder.rglob("*") if not p.is_dir())
     names = {p.relative_to(folder).as_posix(): p for p in paths}
-    return {name: _sha256(path) for name, path in names.items() if name != MANIFEST}
+    return {name: sha256(path) for name, path in names.items() if name != MANIFEST}
+
+
+def _read_manifest(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(LARGEST_MANIFEST + 1)
+    if len(content) > LARGEST_MANIFEST:
+        raise BundleError(f"{path}: larger than 32 MB; build the bundle again")
+    return content.decode("utf-8")
 
 
 def _parse(text: str, path: Path) -> Manifest:
     try:
         document = json.loads(text)
         version = int(document["schema_version"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BundleError(f"{path}: not a bundle's manifest; build the bundle again") from error
     if version > SCHEMA_VERSION:
         raise BundleError(
             f"{path}: schema {version} is newer than {SCHEMA_VERSION}, the newest known here; "
             "update consilium"
+        )
+    if version < SCHEMA_VERSION:
+        raise BundleError(
+            f"{path}: schema {version} is older than {SCHEMA_VERSION}; "
+            "build the bundle again with consilium ensemble"
         )
     if _json(_with_digest(document)) != text:
         raise BundleError(f"{path}: changed since it was built; build the bundle again")
@@ -188,24 +273,14 @@ def _parse(text: str, path: Path) -> Manifest:
         raise BundleError(f"{path}: {where} is not as built; build the bundle again") from error
 
 
-def _verify_files(folder: Path, manifest: Manifest) -> None:
-    entries = list(folder.rglob("*"))
-    for entry in entries:
-        if entry.is_symlink():
-            raise BundleError(f"{entry}: a link; a bundle holds its files itself, build it again")
-    found = {p.relative_to(folder).as_posix() for p in entries if not p.is_dir()}
-    for member in manifest.members:
-        for name in (member.weights_file, member.onnx_file):
-            if name not in manifest.files:
-                raise BundleError(f"{folder}: member file {name} is not listed; build it again")
-    for name in sorted(found - {MANIFEST, *manifest.files}):
-        raise BundleError(f"{folder / name}: not listed in {MANIFEST}; take the file away")
-    for name, expected in manifest.files.items():
-        path = folder / name
-        if name not in found:
-            raise BundleError(f"{path}: missing from the bundle; build it again")
-        if _sha256(path) != expected:
-            raise BundleError(f"{path}: changed since it was built; build the bundle again")
+def _names_used(manifest: Manifest) -> Iterator[str]:
+    """Every file that the manifest says is loaded."""
+    for network in (network for member in manifest.members for network in member.networks):
+        yield from (network.weights_file, network.onnx_file)
+        if network.int8_file is not None:
+            yield network.int8_file
+    if manifest.out_of_distribution is not None:
+        yield manifest.out_of_distribution.reference_file
 
 
 def _json(document: dict[str, Any]) -> str:
@@ -216,8 +291,3 @@ def _with_digest(document: dict[str, Any]) -> dict[str, Any]:
     """The document as it is sealed: its own fields, so that a later version can check it, too."""
     rest = {key: value for key, value in document.items() if key != "digest"}
     return {**rest, "digest": hashlib.sha256(_json(rest).encode()).hexdigest()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,6 @@
 """A bundle at work: images in, calibrated probabilities out. Evaluation and serving share it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,15 +11,33 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 
-from ensemble.bundle import Bundle, Member
+from ensemble.bundle import Bundle, Member, Network, Survivors
+from ensemble.decision.prevalence import prevalence_of, shift_prevalence
+from ensemble.novelty import Reference, read_reference
 from ensemble.pool import pool_probs
+from ensemble.views import view_pixels
 from search.data.transforms import prepare
 from search.errors import BundleError
 from search.training.backbones import Classifier, restore_classifier
 
-Engine = Literal["onnx", "torch"]
-Score = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Engine = Literal["onnx", "int8", "torch"]
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Outputs = Callable[[Pixels], tuple[Floats, Floats]]  # pixels to probabilities and features
 BATCH = 32
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the members say of some images, before they are pooled.
+
+    Attributes:
+        member_probs: (n_members, n_images, n_classes); rows sum to 1.
+        distances: from the training data, (n_images,); None where the bundle has no reference.
+    """
+
+    member_probs: Floats
+    distances: Floats | None
 
 
 @dataclass(frozen=True)
@@ -29,38 +47,44 @@ class Prediction:
     Attributes:
         probs: calibrated, (n_images, n_classes); rows sum to 1.
         member_probs: each member's own, (n_members, n_images, n_classes).
+        novel: farther from the training data than the bundle's threshold, (n_images,); None where
+            nothing was measured.
     """
 
     probs: NDArray[np.float64]
-    member_probs: NDArray[np.float32]
+    member_probs: Floats
+    novel: NDArray[np.bool_] | None = None
 
 
 class Runtime:
     """All members of one bundle, loaded. Safe to call from several threads."""
 
     def __init__(self, bundle: Bundle, *, engine: Engine = "onnx", threads: int = 1) -> None:
-        """Load every member.
+        """Load every network of every member.
 
         Args:
-            engine: onnx, or torch from the canonical weights.
+            engine: onnx; int8, where the bundle has it; or torch from the canonical weights.
             threads: of one inference.
 
         Raises:
-            BundleError: a member cannot be loaded.
+            BundleError: a network cannot be loaded.
         """
         self.bundle = bundle
         members = bundle.manifest.members
         self._weights = np.array([member.weight for member in members])
-        load = _load_onnx if engine == "onnx" else _load_torch
-        self._scores: list[Score] = [load(bundle, member, threads) for member in members]
+        self._networks = [
+            [_load(bundle, member, network, engine, threads) for network in member.networks]
+            for member in members
+        ]
+        self._reference = self._read_reference()
 
     def predict(self, images: Sequence[Image.Image]) -> Prediction:
         """Score decoded RGB images (see search.data.transforms.decode)."""
-        return self.pooled(self.member_probs([self.prepare(image) for image in images]))
+        return self.pooled(self.score([self.prepare(image) for image in images]))
 
-    def prepare(self, image: Image.Image) -> list[NDArray[np.uint8]]:
+    def prepare(self, image: Image.Image) -> list[Pixels]:
         """Pixels for each member; members with equal preprocessing share them."""
-        done: dict[str, NDArray[np.uint8]] = {}
+        done: dict[str, Pixels] = {}
         pixels = []
         for member in self.bundle.manifest.members:
             key = member.preprocessing.model_dump_json(
@@ -71,62 +95,127 @@ class Runtime:
             pixels.append(done[key])
         return pixels
 
-    def member_probs(self, prepared: Sequence[Sequence[NDArray[np.uint8]]]) -> NDArray[np.float32]:
-        """Each member's probabilities, (n_members, n_images, n_classes), of prepared images."""
+    def score(self, prepared: Sequence[Sequence[Pixels]]) -> Scores:
+        """Ask every member about prepared images."""
         n_classes = len(self.bundle.manifest.classes)
-        if not prepared:
-            return np.zeros((len(self._scores), 0, n_classes), np.float32)
-        return np.stack(
-            [
-                np.concatenate(
-                    [
-                        score(np.stack([pixels[i] for pixels in prepared[start : start + BATCH]]))
-                        for start in range(0, len(prepared), BATCH)
-                    ]
-                )
-                for i, score in enumerate(self._scores)
-            ]
-        )
+        probs = np.zeros((len(self._networks), len(prepared), n_classes), np.float32)
+        distances = None if self._reference is None else np.zeros(len(prepared), np.float32)
+        for start in range(0, len(prepared), BATCH):
+            batch = slice(start, start + BATCH)
+            for i in range(len(self._networks)):
+                pixels = np.stack([one[i] for one in prepared[batch]])
+                probs[i, batch], near = self._ask(i, pixels)
+                if distances is not None and near is not None:
+                    distances[batch] = near
+        return Scores(probs, distances)
 
-    def pooled(self, member_probs: NDArray[np.float32]) -> Prediction:
+    def pooled(self, scores: Scores) -> Prediction:
         """Pool members' probabilities and calibrate the pool."""
-        pooled = pool_probs(member_probs, self._weights)
-        return Prediction(self.bundle.manifest.calibrator.apply(pooled), member_probs)
+        manifest = self.bundle.manifest
+        probs = manifest.calibrator.apply(pool_probs(scores.member_probs, self._weights))
+        novelty, distances = manifest.out_of_distribution, scores.distances
+        novel = None if novelty is None or distances is None else distances > novelty.threshold
+        return Prediction(probs, scores.member_probs, novel)
+
+    def network_outputs(self, member: int, network: int, pixels: Pixels) -> tuple[Floats, Floats]:
+        """One network's probabilities (n, n_classes) and features (n, d) of (n, s, s, 3) pixels."""
+        parts = [
+            self._networks[member][network](pixels[start : start + BATCH])
+            for start in range(0, len(pixels), BATCH)
+        ]
+        return np.concatenate([p for p, _ in parts]), np.concatenate([f for _, f in parts])
+
+    def _ask(self, member: int, pixels: Pixels) -> tuple[Floats, Floats | None]:
+        """A member's probabilities, the mean over its networks and views, and the distances."""
+        manifest = self.bundle.manifest
+        views = view_pixels(pixels, manifest.test_time_augmentation)
+        novelty, distances = manifest.out_of_distribution, None
+        total = np.zeros((len(pixels), len(manifest.classes)))
+        name = manifest.members[member].name
+        for j, outputs in enumerate(self._networks[member]):
+            watched = novelty is not None and (name, j) == (novelty.member, novelty.network)
+            for v, view in enumerate(views):
+                probs, features = outputs(view)
+                total += probs
+                if v == 0 and watched and self._reference is not None:
+                    distances = self._reference.distances(features)
+        mean = total / (len(views) * len(self._networks[member]))
+        return mean.astype(np.float32), distances
+
+    def _read_reference(self) -> Reference | None:
+        novelty = self.bundle.manifest.out_of_distribution
+        if novelty is None:
+            return None
+        return read_reference(self.bundle.folder / novelty.reference_file, k=novelty.k)
 
 
-def load_classifier(bundle: Bundle, member: Member) -> Classifier:
-    """A member as a torch module in evaluation mode, from its safetensors."""
-    state = load_file(bundle.folder / member.weights_file)
+def at_prevalence(
+    bundle: Bundle, probs: NDArray[np.float64], wanted: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """Calibrated probabilities where classes are as frequent as wanted, (n_images, n_classes).
+
+    Decisions stay those of the unshifted probability: a threshold's sensitivity and specificity
+    do not depend on how frequent the classes are.
+
+    Raises:
+        ConfigError: an unknown class, or shares that are none.
+    """
+    manifest = bundle.manifest
+    target = prevalence_of(manifest.classes, manifest.prevalence, wanted)
+    stored = np.array([manifest.prevalence[name] for name in manifest.classes])
+    return shift_prevalence(probs, stored, target)
+
+
+def survivors_of(bundle: Bundle, names: Sequence[str]) -> Survivors | None:
+    """What holds when only these members are left; None where nothing was fitted for them."""
+    wanted = set(names)
+    return next((s for s in bundle.manifest.survivors if set(s.members) == wanted), None)
+
+
+def load_classifier(bundle: Bundle, member: Member, network: int = 0) -> Classifier:
+    """A member's network as a torch module in evaluation mode, from its safetensors."""
+    state = load_file(bundle.folder / member.networks[network].weights_file)
     return restore_classifier(member.params, len(bundle.manifest.classes), state)
 
 
-def _load_torch(bundle: Bundle, member: Member, threads: int) -> Score:
+def _load(
+    bundle: Bundle, member: Member, network: Network, engine: Engine, threads: int
+) -> Outputs:
+    if engine == "torch":
+        return _load_torch(bundle, member, member.networks.index(network), threads)
+    if engine == "int8" and network.int8_file is None:
+        raise BundleError(f"{bundle.folder}: no 8-bit members; set ensemble.int8, build it again")
+    file = network.int8_file if engine == "int8" else network.onnx_file
+    return _load_onnx(bundle, str(file), threads)
+
+
+def _load_torch(bundle: Bundle, member: Member, network: int, threads: int) -> Outputs:
     torch.set_num_threads(threads)
-    classifier = load_classifier(bundle, member)
+    classifier = load_classifier(bundle, member, network)
 
-    def score(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def outputs(pixels: Pixels) -> tuple[Floats, Floats]:
         with torch.inference_mode():
-            probs: NDArray[np.float32] = torch.softmax(
-                classifier(torch.from_numpy(pixels)), dim=1
-            ).numpy()
-        return probs
+            given = torch.from_numpy(np.ascontiguousarray(pixels))
+            features = classifier.features(classifier.normalise(given))
+            probs = torch.softmax(classifier.head(features), dim=1)
+        return probs.numpy(), features.numpy()
 
-    return score
+    return outputs
 
 
-def _load_onnx(bundle: Bundle, member: Member, threads: int) -> Score:
+def _load_onnx(bundle: Bundle, file: str, threads: int) -> Outputs:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    path = bundle.folder / member.onnx_file
+    path = bundle.folder / file
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors share no base class
         raise BundleError(f"{path}: cannot be loaded; build the bundle again") from error
 
-    def score(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        probs: NDArray[np.float32] = session.run(["probs"], {"pixels": pixels})[0]
-        return probs
+    def outputs(pixels: Pixels) -> tuple[Floats, Floats]:
+        probs, features = session.run(["probs", "features"], {"pixels": pixels})
+        return probs, features
 
-    return score
+    return outputs

@@ -11,14 +11,17 @@ ConsiliumError
 │   └── InfeasibleError    a trial whose classifier breaks a constraint
 ├── StudyError        a study folder that is not this experiment's, or newer
 ├── BundleError       a bundle that is damaged, tampered with or newer
+├── GateError         a gate that failed: the bundle is not good enough to be written
 └── ServingError      the endpoint cannot start or cannot be reached
 
-The command prints `str(error)` as one line and exits with 2.
+The command prints `str(error)` as one line and exits with `error.exit_code`.
 """
 
 
 class ConsiliumError(Exception):
     """A mistake its reader can mend: the rule, the value and the next step in one line."""
+
+    exit_code = 2
 
 
 class ConfigError(ConsiliumError):
@@ -59,6 +62,12 @@ class StudyError(ConsiliumError):
 
 class BundleError(ConsiliumError):
     """A bundle that is damaged, tampered with or newer."""
+
+
+class GateError(ConsiliumError):
+    """A gate that failed."""
+
+    exit_code = 1
 
 
 class ServingError(ConsiliumError):

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import HTMLResponse
 
-from ensemble.bundle import Bundle, OperatingPoint
+from ensemble.bundle import Bundle
+from ensemble.decision.points import OperatingPoint
 from search.errors import BundleError
 from serving.images import TYPES, read_images
 from serving.problems import ProblemError, add_handlers, problem_responses, request_id

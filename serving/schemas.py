@@ -4,8 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ensemble.bundle import Manifest, OperatingPoint
-from ensemble.calibrate import Temperature
+from ensemble.bundle import Manifest
+from ensemble.calibration.calibrators import Calibrator
+from ensemble.decision.points import Decision, OperatingPoint
 
 NOTICE = "Educational and research use; not a medical device."
 
@@ -21,6 +22,7 @@ class UsedPoint(Answer):
 
     name: str
     threshold: float = Field(description="positive where the probability reaches it")
+    refer_from: float | None = Field(None, description="referred from here up to the threshold")
     certified: bool
     reason: str
 
@@ -29,13 +31,16 @@ class ImagePrediction(Answer):
     """What the ensemble says about one image."""
 
     probabilities: dict[str, float] = Field(description="calibrated, by class; they sum to 1")
-    decision: Literal["positive", "negative"] | None = Field(
+    decision: Decision | None = Field(
         description="null where the bundle has no positive class or no operating point"
     )
     operating_point: UsedPoint | None
     spread: float = Field(
         description="standard deviation of the members' probabilities of the positive class, "
         "or of the most probable one"
+    )
+    novel: bool | None = Field(
+        None, description="unlike the training images; null where the bundle measured none"
     )
     sha256: str = Field(description="of the image file as received")
     width: int = Field(description="pixels, upright")
@@ -76,7 +81,7 @@ class ModelAnswer(Answer):
     classes: list[str]
     positive: str | None
     members: list[MemberSummary]
-    calibrator: Temperature
+    calibrator: Calibrator
     operating_points: list[OperatingPoint] = Field(description="the first is the default")
     prevalence: dict[str, float] = Field(description="share of each class in the training data")
     notice: str = NOTICE

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ensemble.bundle import OperatingPoint, load_bundle
+from ensemble.bundle import load_bundle
+from ensemble.decision.points import OperatingPoint
 from ensemble.golden import check_golden
 from ensemble.runtime import Runtime
 from search.errors import BundleError
@@ -72,10 +73,11 @@ class Service:
             image = decode_image(file, index, max_pixels=self.config.max_pixels)
             sizes.append(image.size)
             prepared.append(self._runtime.prepare(image))
-        prediction = self._runtime.pooled(self._runtime.member_probs(prepared))
+        prediction = self._runtime.pooled(self._runtime.score(prepared))
         return [
             ImagePrediction(
                 **self._judge(prediction.probs[i], prediction.member_probs[:, i], point),
+                novel=None if prediction.novel is None else bool(prediction.novel[i]),
                 sha256=hashlib.sha256(file).hexdigest(),
                 width=sizes[i][0],
                 height=sizes[i][1],

@@ -36,7 +36,13 @@ DOCUMENT: dict[str, Any] = {
     },
     "fidelity": {"max_epochs": 2, "reduction": 2},
     "budget": {"trials": 3},
-    "ensemble": {"members": 2, "golden": 2},
+    "ensemble": {
+        "budget": {"members": 2},
+        "golden": 2,
+        "corruptions": 4,
+        "bootstrap": 100,
+        "test_time_augmentation": "none",
+    },
 }
 
 

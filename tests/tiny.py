@@ -10,14 +10,18 @@ from safetensors.torch import save_file
 
 from ensemble.bundle import (
     MANIFEST,
+    Bundle,
     Manifest,
     Member,
-    OperatingPoint,
+    Network,
     building,
     hash_files,
 )
-from ensemble.calibrate import Temperature
+from ensemble.calibration.calibrators import Temperature
+from ensemble.decision.points import OperatingPoint
 from ensemble.export import export_onnx
+from ensemble.golden import draw_golden, write_expected
+from ensemble.runtime import Runtime
 from search.config import WeightsConfig
 from search.params import Params
 from search.training.backbones import build_classifier
@@ -54,8 +58,13 @@ def write_tiny_bundle(folder: Path, *, n_members: int = 2, name: str = "tiny") -
             operating_points=[_point("sensitivity_0.95", 0.3), _point("balanced", 0.5)],
             prevalence={"benign": 0.6, "malignant": 0.4},
             provenance={"study": "tiny"},
-            files=hash_files(scratch),
+            files={},
         )
+        draw_golden(scratch, count=2)
+        bundle = Bundle(scratch, manifest)
+        write_expected(scratch, {"onnx": Runtime(bundle), "torch": Runtime(bundle, engine="torch")})
+        (scratch / "metrics.json").write_text("{}\n")
+        manifest = manifest.model_copy(update={"files": hash_files(scratch)})
         (scratch / MANIFEST).write_text(manifest.sealed_text())
     return folder
 
@@ -73,20 +82,31 @@ def _write_member(folder: Path, index: int, n_members: int) -> Member:
         params=params,
         preprocessing=classifier.preprocessing,
         weight=1 / n_members,
-        weights_file=weights,
-        onnx_file=graph,
-        parity=export_onnx(classifier, folder / graph, pixels=pixels),
+        networks=[
+            Network(
+                fold=0,
+                weights_file=weights,
+                onnx_file=graph,
+                parity=export_onnx(classifier, folder / graph, pixels=pixels),
+            )
+        ],
+        params_m=0.01,
+        latency_ms=0.1,
     )
 
 
 def _point(name: str, threshold: float) -> OperatingPoint:
     return OperatingPoint(
         name=name,
+        kind="sensitivity",
         threshold=threshold,
-        target="sensitivity >= 0.95",
+        target="sensitivity at least 0.95",
+        aim=0.95,
+        confidence=0.95,
         sensitivity=1.0,
         specificity=0.5,
         sensitivity_interval=(0.7, 1.0),
+        specificity_interval=(0.3, 0.7),
         n_positive=10,
         n_negative=20,
         certified=False,

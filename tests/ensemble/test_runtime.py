@@ -1,16 +1,17 @@
 """Both engines and every batch give the same probabilities."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from ensemble.bundle import load_bundle
+from ensemble.bundle import Bundle, load_bundle
 from ensemble.export import export_onnx
-from ensemble.golden import check_golden, write_golden
+from ensemble.golden import check_golden
 from ensemble.pool import pool_probs
-from ensemble.runtime import Runtime
+from ensemble.runtime import Engine, Runtime, at_prevalence
 from search.config import WeightsConfig
 from search.errors import BundleError
 from search.params import Params
@@ -61,26 +62,64 @@ def test_no_image_gives_no_row(runtime: Runtime) -> None:
 
 def test_a_graph_that_is_no_graph_is_refused(bundle: Path) -> None:
     loaded = load_bundle(bundle)
-    member = loaded.manifest.members[0].model_copy(update={"onnx_file": "card.md"})
+    member = loaded.manifest.members[0]
+    network = member.networks[0].model_copy(update={"onnx_file": "card.md"})
+    member = member.model_copy(update={"networks": [network]})
     manifest = loaded.manifest.model_copy(update={"members": [member]})
     with pytest.raises(BundleError, match=r"card.md: cannot be loaded; build the bundle again"):
         Runtime(type(loaded)(loaded.folder, manifest))
 
 
-def test_golden_images_come_out_as_written(tmp_path: Path, runtime: Runtime) -> None:
-    copy = type(runtime.bundle)(tmp_path, runtime.bundle.manifest)
-    write_golden(runtime, tmp_path, count=2)
-    runtime.bundle, original = copy, runtime.bundle
-    try:
-        assert check_golden(runtime) == 0
-        probs = tmp_path / "golden" / "probs.json"
-        probs.write_text('{"0.png": [0.9, 0.1]}')
-        with pytest.raises(
-            BundleError, match=r"golden images come out .* off, the limit is 0.0001"
-        ):
-            check_golden(runtime)
-    finally:
-        runtime.bundle = original
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_golden_images_come_out_as_written_on_another_path(
+    tmp_path: Path, bundle: Path, engine: Engine
+) -> None:
+    moved = shutil.copytree(bundle, tmp_path / "moved")
+    assert check_golden(Runtime(load_bundle(moved), engine=engine), engine) <= 1e-6
+
+
+def test_golden_images_that_come_out_otherwise_are_refused(tmp_path: Path, bundle: Path) -> None:
+    runtime = Runtime(load_bundle(bundle))
+    moved = shutil.copytree(bundle, tmp_path / "moved")
+    (moved / "golden" / "probs.json").write_text('{"onnx": {"0.png": [0.9, 0.1]}}')
+    runtime.bundle = Bundle(moved, runtime.bundle.manifest)
+    with pytest.raises(BundleError, match=r"golden images come out .* off, the limit is 0.0001"):
+        check_golden(runtime)
+
+
+def test_a_member_of_two_networks_gives_their_mean(bundle: Path) -> None:
+    loaded = load_bundle(bundle)
+    first, second = loaded.manifest.members
+    both = first.model_copy(update={"networks": [*first.networks, *second.networks], "weight": 1})
+    joined = Bundle(bundle, loaded.manifest.model_copy(update={"members": [both]}))
+    alone = Runtime(loaded).predict(IMAGES[:3]).member_probs
+    found = Runtime(joined).predict(IMAGES[:3]).member_probs
+    np.testing.assert_allclose(found[0], alone.mean(axis=0), atol=1e-6)
+
+
+def test_views_are_averaged_and_do_not_depend_on_how_the_image_lies(bundle: Path) -> None:
+    loaded = load_bundle(bundle)
+    update = {"test_time_augmentation": "dihedral"}
+    turned = Runtime(Bundle(bundle, loaded.manifest.model_copy(update=update)))
+    square = [image.resize((16, 16)) for image in IMAGES[:4]]
+    upright = turned.predict(square).probs
+    lying = turned.predict([image.rotate(90) for image in square]).probs
+    np.testing.assert_allclose(upright, lying, atol=1e-6)
+    assert np.abs(upright - Runtime(loaded).predict(square).probs).max() > 1e-6
+
+
+def test_another_prevalence_moves_the_probabilities_and_no_decision(bundle: Path) -> None:
+    loaded = load_bundle(bundle)
+    probs = Runtime(loaded).predict(IMAGES).probs
+    rare = at_prevalence(loaded, probs, {"malignant": 0.02})
+    assert (rare[:, 1] < probs[:, 1]).all()
+    odds = probs[:, 1] / probs[:, 0] * (0.02 / 0.4) / (0.98 / 0.6)
+    np.testing.assert_allclose(rare[:, 1] / rare[:, 0], odds)
+
+
+def test_eight_bit_members_that_are_not_there_are_refused(bundle: Path) -> None:
+    with pytest.raises(BundleError, match=r"no 8-bit members; set ensemble.int8"):
+        Runtime(load_bundle(bundle), engine="int8")
 
 
 def test_a_graph_that_differs_from_torch_is_refused(

@@ -23,11 +23,10 @@ def rebuilt(folder: Path, old: Path, *, golden: float | None = None, **changes: 
     """A copy of a bundle with changes, and a golden image whose probabilities are off by some."""
     shutil.copytree(old, folder)
     if golden is not None:
-        (folder / "golden").mkdir()
         (folder / "golden" / "0.png").write_bytes(tiny_bytes(7))
         probs = Runtime(load_bundle(old)).predict([decode(tiny_bytes(7))]).probs[0]
         off = (probs + np.array([golden, -golden])).tolist()
-        (folder / "golden" / "probs.json").write_text(json.dumps({"0.png": off}))
+        (folder / "golden" / "probs.json").write_text(json.dumps({"onnx": {"0.png": off}}))
     manifest = load_bundle(old).manifest.model_copy(update=changes)
     manifest = manifest.model_copy(update={"files": hash_files(folder)})
     (folder / MANIFEST).write_text(manifest.sealed_text())

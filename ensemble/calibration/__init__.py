@@ -1,0 +1,1 @@
+"""From pooled probabilities to calibrated ones: fits on held-back images, plain parameters out."""

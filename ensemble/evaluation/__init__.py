@@ -1,0 +1,1 @@
+"""How good a bundle is: probabilities and labels in, numbers with intervals out."""

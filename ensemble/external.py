@@ -1,0 +1,136 @@
+"""A bundle on any labelled set of images: external validation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble.bundle import Bundle
+from ensemble.evaluation.assess import Cases, assess
+from ensemble.evaluation.examples import worst_examples
+from ensemble.evaluation.results import Evaluation
+from ensemble.evaluation.robustness import measure_corruptions, member_contributions
+from ensemble.evaluation.score import Progress, score_images
+from ensemble.pages.report import write_report
+from ensemble.pages.story import Story
+from ensemble.runtime import Runtime, at_prevalence
+from search.atomic import finite, write_json
+from search.data.dataset import Dataset
+from search.data.links import components, key_pairs
+from search.errors import DatasetError
+
+THREADS = 2
+SEED = 0
+
+
+@dataclass(frozen=True)
+class External:
+    """How to look at a labelled set.
+
+    Attributes:
+        name: of the set.
+        prevalence: class: share where the probabilities are to hold; the bundle's if empty.
+        corruptions: images that are made worse; 0: none.
+        examples: wrong images shown.
+    """
+
+    name: str
+    prevalence: Mapping[str, float]
+    corruptions: int = 0
+    examples: int = 12
+
+
+def evaluate_external(
+    bundle: Bundle,
+    dataset: Dataset,
+    how: External,
+    output: Path,
+    *,
+    progress: Progress = lambda _done, _n: None,
+) -> Evaluation:
+    """Score a labelled set and write evaluation.json and report.html into a folder.
+
+    Raises:
+        DatasetError: a class that the bundle does not know, or no readable image.
+        ConfigError: a prevalence of an unknown class, or one that is no share.
+    """
+    labels, runtime = match_classes(bundle, dataset), Runtime(bundle)
+    at_prevalence(bundle, np.empty((0, len(bundle.manifest.classes))), how.prevalence)
+    paths = [Path(path) for path in dataset.table["path"]]
+    scored = score_images(runtime, paths, threads=THREADS, progress=progress)
+    table = dataset.table.iloc[scored.rows].reset_index(drop=True)
+    groups = _groups(dataset)[scored.rows]
+    probs = runtime.pooled(scored.scores).probs
+    if how.prevalence:
+        probs = at_prevalence(bundle, probs, how.prevalence)
+    cases = Cases(probs, labels[scored.rows], groups, table)
+    evaluation = assess(bundle, cases, skipped=scored.skipped)
+    evaluation = evaluation.model_copy(
+        update={
+            "contributions": member_contributions(
+                bundle, scored.scores.member_probs, cases.labels, groups
+            ),
+            "corruptions": _corruptions(runtime, cases, how.corruptions),
+        }
+    )
+    _write(bundle, evaluation, cases, how, output)
+    return evaluation
+
+
+def match_classes(bundle: Bundle, dataset: Dataset) -> NDArray[np.int64]:
+    """A data set's labels as the bundle's class indices, (n_images,).
+
+    Raises:
+        DatasetError: the data set has a class that the bundle does not know.
+    """
+    classes = bundle.manifest.classes
+    for name in dataset.classes:
+        if name not in classes:
+            raise DatasetError(
+                f"the data's class {name!r} is none of the bundle's ({', '.join(classes)}); "
+                "map the raw labels to these under dataset.classes"
+            )
+    index = np.array([classes.index(name) for name in dataset.classes])
+    matched: NDArray[np.int64] = index[dataset.labels]
+    return matched
+
+
+def _groups(dataset: Dataset) -> NDArray[np.int64]:
+    """Images of one lesion or one patient share a group, (n_images,)."""
+    links = [key_pairs(dataset.table[name].tolist()) for name in ("lesion", "patient")]
+    return components(len(dataset.table), *links)
+
+
+def _corruptions(runtime: Runtime, cases: Cases, count: int) -> list[object]:
+    if not count:
+        return []
+    some = cases.table.sample(min(count, len(cases.table)), random_state=SEED).index.to_numpy()
+    paths = [Path(path) for path in cases.table["path"].iloc[some]]
+    return list(
+        measure_corruptions(runtime, paths, cases.labels[some], cases.groups[some], threads=THREADS)
+    )
+
+
+def _write(
+    bundle: Bundle, evaluation: Evaluation, cases: Cases, how: External, output: Path
+) -> None:
+    manifest = bundle.manifest
+    document = evaluation.model_dump(mode="json") | {
+        "bundle": manifest.digest,
+        "config": how.name,
+        "at_prevalence": dict(how.prevalence),
+    }
+    write_json(output / "evaluation.json", finite(document))
+    notes = [f"Probabilities are shifted to {how.prevalence}."] if how.prevalence else []
+    story = Story(
+        title=f"{manifest.name} {manifest.version} on {how.name}",
+        evaluation=evaluation,
+        probs=cases.probs,
+        labels=cases.labels,
+        manifest=manifest,
+        examples=worst_examples(cases, bundle, count=how.examples),
+        notes=notes,
+    )
+    write_report(output / "report.html", story)

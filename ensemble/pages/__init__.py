@@ -1,0 +1,1 @@
+"""What people read: report, card, the print of a bundle and the difference of two."""

@@ -1,0 +1,1 @@
+"""Which candidates become members: out-of-fold probabilities in, weights and their worth out."""
