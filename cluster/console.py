@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from ensemble.evaluation.results import Estimate, Estimates, Evaluation
 
 WIDTH = 150  # of tables where no terminal says its own
-SHOWN = ("auroc", "nll", "brier", "ece", "sensitivity_at_point", "specificity_at_point")
+SHOWN = {
+    "auroc": "AUROC",
+    "nll": "NLL",
+    "brier": "Brier",
+    "ece": "ECE",
+    "sensitivity_at_point": "sensitivity",
+    "specificity_at_point": "specificity",
+}
 
 
 class Messages(Console):
@@ -67,8 +74,7 @@ def table(title: str, rows: list[dict[str, Any]], *, to: Console = results) -> N
 def show_leaderboard(name: str, built: "Built") -> None:
     """Everyone on the sealed test, and where the pages are."""
     rows = [
-        {"who": row.who, "what": row.what}
-        | {metric: _estimate(row.metrics, metric) for metric in SHOWN}
+        {"who": row.who} | {name: _estimate(row.metrics, metric) for metric, name in SHOWN.items()}
         for row in built.leaderboard
     ]
     table(f"{name}: sealed test, {built.evaluation.n_images} images, 95% intervals", rows)

@@ -5,15 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from ensemble.assemble import assemble
 from ensemble.bundle import Bundle, building, load_bundle
 from ensemble.candidates import Candidates, load_candidates
 from ensemble.conclude import Concluded, conclude, seal
 from ensemble.config import EnsembleConfig
+from ensemble.costs import measured_costs
 from ensemble.evaluation.results import Evaluation, LeaderboardRow, Verdict
-from ensemble.selection.greedy import Costs
 from ensemble.selection.nested import select_members
 from search.config import ExperimentConfig
 from search.errors import GateError, StudyError
@@ -61,7 +59,7 @@ def build_ensemble(
         candidates.oof_probs,
         candidates.labels,
         candidates.groups,
-        costs=_costs(candidates, ensemble),
+        costs=measured_costs(config, ensemble, candidates),
         budget=ensemble.budget,
         seed=config.seed,
     )
@@ -91,17 +89,6 @@ def _refuse_one(candidates: Candidates, ensemble: EnsembleConfig, study: StudyFo
             f"{study.path}: one candidate only, and an ensemble needs two; search more trials "
             "(--trials +10), or set ensemble.budget.members to 1 to ship it alone"
         )
-
-
-def _costs(candidates: Candidates, ensemble: EnsembleConfig) -> Costs:
-    networks = [1 if ensemble.refit else len(folds) for folds in candidates.networks]
-    of = [record.costs for record in candidates.records]
-    return Costs(
-        params_m=np.array([c.get("params_m", 0.0) * n for c, n in zip(of, networks, strict=True)]),
-        latency_ms=np.array(
-            [c.get("latency_ms", 0.0) * n for c, n in zip(of, networks, strict=True)]
-        ),
-    )
 
 
 def _opened(times: int) -> str:

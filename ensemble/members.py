@@ -54,6 +54,7 @@ def write_members(
         step(f"member {done + 1} of {len(chosen)}: {record.params.backbone}, networks {len(folds)}")
         pixels = candidate_pixels(config, record, images.head(CALIBRATION_IMAGES))
         networks = [_write(config, ensemble, record, fold, folder, pixels) for fold in folds]
+        n_params = sum(p.numel() for p in load_classifier(config, record).parameters())
         members.append(
             Member(
                 name=f"{record.params.backbone}_{record.number:05d}",
@@ -63,7 +64,7 @@ def write_members(
                 preprocessing=preprocessing_of(record.params),
                 weight=weights[i],
                 networks=networks,
-                params_m=record.costs.get("params_m", 0.0) * len(networks),
+                params_m=n_params * len(networks) / 1e6,
                 latency_ms=0.0,
             )
         )

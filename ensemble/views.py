@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ensemble.config import Views
+from ensemble.paired import clustered_error
 from search.params import Config
 from search.training.metrics import NLL_FLOOR
 
@@ -75,7 +76,8 @@ def choose_views(
         raise ValueError("no views to choose from")
     losses = {views: _losses(label_probs_by_views[views], labels) for views in given}
     best = min(given, key=lambda views: float(losses[views].mean()))  # of equals the simplest
-    worth = {views: _paired(losses[views] - losses[best], groups) for views in given}
+    paired = {views: losses[views] - losses[best] for views in given}
+    worth = {v: (float(d.mean()), clustered_error(d, groups)) for v, d in paired.items()}
     chosen = next(views for views in given if worth[views][0] <= worth[views][1])
     return chosen, [
         ViewsWorth(
@@ -99,19 +101,3 @@ def _losses(probs: NDArray[np.floating], labels: Ints) -> Floats:
         raise ValueError("probs must be finite")
     losses: Floats = -np.log(np.clip(own, NLL_FLOOR, 1))
     return losses
-
-
-def _paired(differences: Floats, groups: NDArray[Any]) -> tuple[float, float]:
-    """Mean of a difference by image and its standard error, clustered by group.
-
-    That of a ratio of sums over groups, linearised, with the correction G / (G - 1); of one group
-    it is unknown and taken to be as large as the mean. Source: Cochran, "Sampling techniques",
-    3rd ed. 1977, section 6.3.
-    """
-    mean = float(differences.mean())
-    _, codes = np.unique(groups, return_inverse=True)
-    sums = np.bincount(codes, weights=differences - mean)
-    if len(sums) < 2:
-        return mean, abs(mean)
-    squares = float(sums @ sums) * len(sums) / (len(sums) - 1)
-    return mean, float(np.sqrt(squares) / len(differences))

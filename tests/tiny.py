@@ -18,13 +18,13 @@ from ensemble.bundle import (
     hash_files,
 )
 from ensemble.calibration.calibrators import Temperature
-from ensemble.decision.points import OperatingPoint
 from ensemble.export import export_onnx
 from ensemble.golden import draw_golden, write_expected
 from ensemble.runtime import Runtime
 from search.config import WeightsConfig
 from search.params import Params
 from search.training.backbones import build_classifier
+from tests.points import a_point
 
 CLASSES = ["benign", "malignant"]
 
@@ -55,7 +55,7 @@ def write_tiny_bundle(folder: Path, *, n_members: int = 2, name: str = "tiny") -
             positive="malignant",
             members=members,
             calibrator=Temperature(temperature=1.3),
-            operating_points=[_point("sensitivity_0.95", 0.3), _point("balanced", 0.5)],
+            operating_points=[a_point("sensitivity_0.95", 0.3), a_point("balanced", 0.5)],
             prevalence={"benign": 0.6, "malignant": 0.4},
             provenance={"study": "tiny"},
             files={},
@@ -92,23 +92,4 @@ def _write_member(folder: Path, index: int, n_members: int) -> Member:
         ],
         params_m=0.01,
         latency_ms=0.1,
-    )
-
-
-def _point(name: str, threshold: float) -> OperatingPoint:
-    return OperatingPoint(
-        name=name,
-        kind="sensitivity",
-        threshold=threshold,
-        target="sensitivity at least 0.95",
-        aim=0.95,
-        confidence=0.95,
-        sensitivity=1.0,
-        specificity=0.5,
-        sensitivity_interval=(0.7, 1.0),
-        specificity_interval=(0.3, 0.7),
-        n_positive=10,
-        n_negative=20,
-        certified=False,
-        reason="a test's",
     )

@@ -7,6 +7,7 @@ from ensemble.calibration.calibrators import Calibrator, Kind
 from ensemble.calibration.fits import check_held_back, fit, fit_part
 from ensemble.calibration.logits import Floats, Probs, log_probs
 from ensemble.calibration.results import CalibratorWorth
+from ensemble.paired import clustered_error
 from search.data.splits import assign_groups
 from search.training.metrics import nll
 
@@ -109,14 +110,3 @@ def cross_fitted_losses(
         calibrator = fit_part(kind, probs[rest], labels[rest], column=column)
         calibrated[held_out] = calibrator.apply(probs[held_out])
     return -log_probs(calibrated[np.arange(len(labels)), labels])
-
-
-def clustered_error(values: Floats, groups: Ints) -> float:
-    """Standard error of a mean of (n_images,) values that are linked within groups; 0 of one group.
-
-    Source: Liang & Zeger, Biometrika 73 (1986), with the factor of few clusters G / (G - 1).
-    """
-    names, index = np.unique(groups, return_inverse=True)
-    sums = np.bincount(index, weights=values - values.mean())
-    few = len(names) / max(len(names) - 1, 1)
-    return float(np.sqrt(few * (sums**2).sum()) / len(values))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ensemble.paired import clustered_error
 from ensemble.pool import pool_logits, pool_probs
 from ensemble.selection.choices import choose_from
 from ensemble.selection.diversity import pairs
@@ -106,17 +107,6 @@ def group_folds(labels: Ints, groups: Ints, *, folds: int, seed: int) -> Ints:
     fold_of = assign_groups(labels, index, [1 / count] * count, seed=seed)
     # Few groups of separate classes may all go to the first folds: then deal them out in turn.
     return fold_of if len(np.unique(fold_of)) == count else index % count
-
-
-def clustered_error(difference: Floats, groups: Ints) -> float:
-    """Standard error of a mean over images, where images of a group go together.
-
-    Source: Liang and Zeger, 1986, with G / (G - 1) for few groups.
-    """
-    _, index = np.unique(groups, return_inverse=True)
-    sums = np.bincount(index, weights=difference - difference.mean())
-    n_groups = len(sums)
-    return float(np.sqrt(n_groups / (n_groups - 1) * (sums**2).sum()) / len(difference))
 
 
 @dataclass(frozen=True)

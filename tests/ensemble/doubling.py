@@ -13,10 +13,10 @@ from safetensors.numpy import save_file
 
 from ensemble.bundle import MANIFEST, Manifest, Member, Network, building, hash_files, load_bundle
 from ensemble.calibration.calibrators import Temperature
-from ensemble.decision.points import OperatingPoint
 from search.data.transforms import Preprocessing
 from search.errors import BundleError
 from search.params import Params
+from tests.points import a_point
 
 GRAPH = "members/cnn_0.onnx"
 WEIGHTS = "members/cnn_0.safetensors"
@@ -39,24 +39,6 @@ def graph(*, initialisers: list[Any], nodes: list[Any] | None = None) -> Any:
 
 def write_graph(path: Path, **parts: Any) -> None:
     path.write_bytes(helper.make_model(graph(**parts)).SerializeToString())
-
-
-def point(name: str, threshold: float) -> OperatingPoint:
-    return OperatingPoint(
-        name=name,
-        kind="sensitivity",
-        threshold=threshold,
-        target="sensitivity at least 0.95",
-        confidence=0.95,
-        sensitivity=1.0,
-        specificity=0.5,
-        sensitivity_interval=(0.7, 1.0),
-        specificity_interval=(0.3, 0.7),
-        n_positive=10,
-        n_negative=20,
-        certified=False,
-        reason="a test's",
-    )
 
 
 def write_bundle(folder: Path, *, name: str = "tiny") -> Path:
@@ -85,7 +67,7 @@ def write_bundle(folder: Path, *, name: str = "tiny") -> Path:
             positive="malignant",
             members=[member],
             calibrator=Temperature(temperature=1.3),
-            operating_points=[point("sensitivity_0.95", 0.3), point("balanced", 0.5)],
+            operating_points=[a_point("sensitivity_0.95", 0.3), a_point("balanced", 0.5)],
             prevalence={"benign": 0.6, "malignant": 0.4},
             provenance={"study": "tiny"},
             files=hash_files(scratch),

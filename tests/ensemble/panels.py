@@ -12,6 +12,7 @@ from ensemble.config import CascadeConfig
 from ensemble.decision.fit import Decided
 from ensemble.decision.points import OperatingPoint
 from ensemble.survivors import surviving_subsets
+from tests.points import a_point
 
 Floats = NDArray[np.float64]
 CONFIG = CascadeConfig()
@@ -29,22 +30,8 @@ def ask(rng: np.random.Generator, n: int, *, sharp: float = 4.0, noise: float = 
 
 
 def point(threshold: float = 0.4, *, refer_from: float | None = None) -> OperatingPoint:
-    return OperatingPoint(
-        name="first" if refer_from is None else "band",
-        kind="threshold" if refer_from is None else "refer",
-        threshold=threshold,
-        refer_from=refer_from,
-        target="a test's",
-        confidence=0.95,
-        sensitivity=1.0,
-        specificity=1.0,
-        sensitivity_interval=(0, 1),
-        specificity_interval=(0, 1),
-        n_positive=1,
-        n_negative=1,
-        certified=False,
-        reason="a test's",
-    )
+    name = "first" if refer_from is None else "band"
+    return a_point(name, threshold, refer_from=refer_from)
 
 
 def panel(points: Sequence[OperatingPoint], *, latencies: Floats = LATENCIES) -> Panel:

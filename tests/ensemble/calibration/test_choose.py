@@ -7,7 +7,6 @@ from ensemble.calibration.calibrators import Beta, Identity, Platt, Temperature,
 from ensemble.calibration.choose import (
     candidate_kinds,
     choose_calibrator,
-    clustered_error,
     cross_fitted_losses,
     divide,
 )
@@ -137,13 +136,6 @@ def test_too_few_groups_leave_the_probabilities_as_they_are(n_groups: int) -> No
     assert calibrator == Identity()
     assert [(worth.kind, worth.chosen) for worth in worths] == [("identity", True)]
     assert (worths[0].difference, worths[0].standard_error) == (0, 0)
-
-
-def test_images_repeated_in_their_groups_make_nothing_surer() -> None:
-    values = np.random.default_rng(0).normal(size=50)
-    once = clustered_error(values, np.arange(50))
-    assert once == pytest.approx(values.std(ddof=1) / np.sqrt(50))
-    assert clustered_error(np.repeat(values, 4), np.repeat(np.arange(50), 4)) == pytest.approx(once)
 
 
 def test_the_choice_is_the_same_each_time() -> None:

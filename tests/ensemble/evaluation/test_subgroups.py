@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ensemble.decision.points import OperatingPoint
 from ensemble.evaluation.subgroups import bands, subgroup_estimates, usable_columns
 from search.errors import ConfigError
 from search.training.metrics import evaluate_probs
+from tests.points import a_point
 
 TABLE = pd.DataFrame(
     {
@@ -80,11 +80,7 @@ def test_a_wanted_column_that_is_no_metadata_is_refused(name: str) -> None:
         usable_columns(TABLE, [name])
 
 
-POINT = OperatingPoint(
-    name="half", kind="threshold", threshold=0.4, target="a test's", confidence=0.95,
-    sensitivity=1, specificity=1, sensitivity_interval=(0, 1), specificity_interval=(0, 1),
-    n_positive=1, n_negative=1, certified=False, reason="a test's",
-)  # fmt: skip
+POINT = a_point(threshold=0.4)
 SEX = ["man"] * 40 + ["woman"] * 30 + ["unknown"] * 12 + ["other"] * 9
 
 

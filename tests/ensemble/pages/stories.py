@@ -39,6 +39,7 @@ from ensemble.pages.story import Curve, Story
 from ensemble.selection.results import ChoiceWorth, Pair, Selection
 from search.data.transforms import Preprocessing
 from search.params import Params
+from tests.points import a_point
 
 EVIL = "</script><b>|*x*"
 NOTICE = "Educational and research use; not a medical device."
@@ -72,15 +73,12 @@ def est(value: float | None, low: float | None = None, high: float | None = None
 
 def operating_point(name: str, threshold: float, refer_from: float | None = None) -> OperatingPoint:
     certified = name == "screen"
-    return OperatingPoint(
-        name=name,
-        kind="sensitivity" if refer_from is None else "refer",
-        threshold=threshold,
+    return a_point(
+        name,
+        threshold,
         refer_from=refer_from,
-        target="sensitivity at least 0.95",
         confidence=0.9,
         sensitivity=0.975,
-        specificity=0.5,
         sensitivity_interval=(0.955, 0.99),
         specificity_interval=(0.4, 0.6),
         n_positive=120,

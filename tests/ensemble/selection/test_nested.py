@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ensemble.selection import nested
 from ensemble.selection.choices import choose_from
 from ensemble.selection.greedy import Costs
-from ensemble.selection.nested import ABLATION, clustered_error, group_folds, select_members
+from ensemble.selection.nested import ABLATION, group_folds, select_members
 from ensemble.selection.results import CHOICES, Budget, ChoiceWorth, Selection
 from search.errors import StudyError
 from tests.ensemble.selection.simulated import Floats, same_costs, simulated, softmax
@@ -208,18 +208,6 @@ def test_folds_are_all_used_and_split_no_group(seed: int, n_groups: int, folds: 
     fold_of = group_folds(labels, groups, folds=folds, seed=seed)
     assert len(np.unique(fold_of)) == min(folds, n_groups)
     assert len(set(zip(groups.tolist(), fold_of.tolist(), strict=True))) == n_groups
-
-
-def test_the_standard_error_of_single_images_is_the_usual_one() -> None:
-    difference = np.random.default_rng(0).normal(size=50)
-    expected = difference.std(ddof=1) / np.sqrt(50)
-    assert clustered_error(difference, np.arange(50)) == pytest.approx(expected)
-
-
-def test_images_twice_in_a_group_tell_no_more_than_once() -> None:
-    difference = np.random.default_rng(0).normal(size=50)
-    once = clustered_error(difference, np.arange(50))
-    assert clustered_error(np.tile(difference, 2), np.tile(np.arange(50), 2)) == pytest.approx(once)
 
 
 def test_nan_probabilities_are_refused_by_candidate() -> None:
