@@ -273,6 +273,8 @@ def _mend(error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         reason = (error.strerror or "not allowed").lower()
         return f"{where}{reason}; choose another output folder"
+    if error.errno in (errno.ENOENT, errno.EISDIR, errno.ENAMETOOLONG):
+        return f"{where}{(error.strerror or 'not there').lower()}; check the path"
     raise error
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from search.atomic import finite
 
@@ -35,8 +36,9 @@ class Messages(Console):
         self.quiet = True
 
 
-messages = Messages(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
-results = Console(width=None if sys.stdout.isatty() else WIDTH)
+# Names come from users' files and may hold what rich takes for markup.
+messages = Messages(stderr=True, markup=False, width=None if sys.stderr.isatty() else WIDTH)
+results = Console(markup=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 @contextmanager
@@ -62,12 +64,12 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 def table(title: str, rows: list[dict[str, Any]], *, to: Console = results) -> None:
     """Print rows of equal keys as a table; numbers with four digits."""
-    drawn = Table(title=title, title_justify="left")
+    drawn = Table(title=Text(title), title_justify="left")
     for name in rows[0] if rows else ():
         is_number = isinstance(rows[0][name], int | float)
-        drawn.add_column(name, justify="right" if is_number else "left")
+        drawn.add_column(Text(name), justify="right" if is_number else "left")
     for row in rows:
-        drawn.add_row(*(_cell(value) for value in row.values()))
+        drawn.add_row(*(Text(_cell(value)) for value in row.values()))
     to.print(drawn)
 
 

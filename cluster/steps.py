@@ -173,8 +173,9 @@ def compare_bundles(first: Path, second: Path) -> list[tuple[str, list[dict[str,
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return found
+    """What a verified bundle's evaluation found."""
+    found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return found if isinstance(found, dict) else {}
 
 
 def predict_images(
@@ -195,13 +196,17 @@ def predict_images(
             answer = client.predict(*images, operating_point=operating_point)
         rows = [(found.probabilities, found.decision) for found in answer.predictions]
     else:
+        import numpy as np
+
         from ensemble.bundle import load_bundle
         from ensemble.runtime import Runtime, at_prevalence
         from search.data.transforms import decode
 
         bundle = load_bundle(Path(bundle_or_url))
         point = bundle.operating_point(operating_point)
-        probs = Runtime(bundle).predict([decode(path) for path in images]).probs
+        at_prevalence(bundle, np.empty((0, len(bundle.manifest.classes))), prevalence)
+        runtime = Runtime(bundle)
+        probs = np.concatenate([runtime.predict([decode(path)]).probs for path in images])
         shown = at_prevalence(bundle, probs, prevalence) if prevalence else probs
         rows = [
             (dict(zip(bundle.manifest.classes, q.tolist(), strict=True)), bundle.decide(p, point))

@@ -20,7 +20,7 @@ from ensemble.decision.choose import one_per_group
 from ensemble.decision.fit import Decided, certifying_half, fit_decision
 from ensemble.decision.refer import BandOption, refer_front
 from ensemble.evaluation.score import Scored, score_images
-from ensemble.members import with_latencies, write_members
+from ensemble.members import with_latencies, with_views, write_members
 from ensemble.oof_views import choose_test_views
 from ensemble.outliers import build_novelty
 from ensemble.pool import pool_probs
@@ -96,8 +96,11 @@ def assemble(
     )
     draft = with_latencies(folder, _draft(study, ensemble, members))
     step("weighing test-time augmentation")
-    views, worth = choose_test_views(config, ensemble, candidates, selection.weights)
-    draft = draft.model_copy(update={"test_time_augmentation": views})
+    latency = sum(member.latency_ms for member in draft.members)
+    views, worth = choose_test_views(
+        config, ensemble, candidates, selection.weights, latency_ms=latency
+    )
+    draft = with_views(draft, views)
     step(f"asking {len(members)} members about {len(images)} held-back images")
     held_back = _hold_back(config, draft, folder, images)
     step("calibrating, certifying")
@@ -189,11 +192,15 @@ def _decide(
             probs,
             candidates.oof_probs[chosen],
             held_back.groups,
+            labels=held_back.labels,
             config=ensemble.cascade,
             certifies=held_back.certifies,
             seed=config.seed,
         )
-    shares = np.bincount(held_back.labels, minlength=len(draft.classes)) / len(held_back.labels)
+    fitted = held_back.labels
+    if held_back.certifies is not None:
+        fitted = fitted[~held_back.certifies]
+    shares = np.bincount(fitted, minlength=len(draft.classes)) / len(fitted)
     return decided, {
         "calibrator": decided.calibrator,
         "operating_points": decided.operating_points,

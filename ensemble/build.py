@@ -11,7 +11,10 @@ from ensemble.candidates import Candidates, load_candidates
 from ensemble.conclude import Concluded, conclude, seal
 from ensemble.config import EnsembleConfig
 from ensemble.costs import measured_costs
+from ensemble.evaluation.gates import check_gates
 from ensemble.evaluation.results import Evaluation, LeaderboardRow, Verdict
+from ensemble.evaluation.subgroups import usable_columns
+from ensemble.evaluation.table import MetricTable
 from ensemble.selection.nested import select_members
 from search.config import ExperimentConfig
 from search.errors import GateError, StudyError
@@ -54,6 +57,7 @@ def build_ensemble(
     refuse_other(config, study)
     candidates = load_candidates(study)
     _refuse_one(candidates, ensemble, study)
+    _check_test_can_be_judged(ensemble, candidates, study)
     step(f"selecting from {len(candidates.records)} candidates")
     selection = select_members(
         candidates.oof_probs,
@@ -89,6 +93,18 @@ def _refuse_one(candidates: Candidates, ensemble: EnsembleConfig, study: StudyFo
             f"{study.path}: one candidate only, and an ensemble needs two; search more trials "
             "(--trials +10), or set ensemble.budget.members to 1 to ship it alone"
         )
+
+
+def _check_test_can_be_judged(
+    ensemble: EnsembleConfig, candidates: Candidates, study: StudyFolder
+) -> None:
+    """Find what would stop the evaluation before the sealed test is opened for it."""
+    usable_columns(study.open_images(), ensemble.subgroups)
+    head = study.head()
+    positive = None if head.positive is None else head.classes.index(head.positive)
+    names = MetricTable(candidates.oof_probs[0], candidates.labels, positive=positive).names
+    has_points = positive is not None and bool(ensemble.operating_points)
+    check_gates(ensemble.gates, set(names), has_points=has_points)
 
 
 def _opened(times: int) -> str:

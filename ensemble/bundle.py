@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from ensemble.calibration.calibrators import Calibrator
 from ensemble.config import Views
 from ensemble.contents import sha256, verify_files
 from ensemble.decision.points import Decision, OperatingPoint
 from search.data.transforms import Preprocessing
+from search.document import located
 from search.errors import BundleError
 from search.params import Config, Params
 
@@ -144,6 +145,24 @@ class Manifest(Config):
 
     digest: str = Field("", description="SHA-256 of all else in this file, and so of the bundle")
 
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        names = [member.name for member in self.members]
+        novelty = self.out_of_distribution
+        rules = {
+            "classes": len(set(self.classes)) == len(self.classes) > 1,
+            "positive": self.positive in (None, *self.classes),
+            "prevalence": not self.prevalence or list(self.prevalence) == self.classes,
+            "members": len(set(names)) == len(names)
+            and abs(sum(member.weight for member in self.members) - 1) < 1e-6,
+            "out_of_distribution": novelty is None or novelty.member in names,
+            "survivors": all(set(left.members) < set(names) for left in self.survivors),
+        }
+        for where, holds in rules.items():
+            if not holds:
+                raise located(ValueError(f"{where} does not fit the rest"), where)
+        return self
+
     def sealed_text(self) -> str:
         """What bundle.json holds: all fields, and the digest of all others."""
         return _json(_with_digest(self.model_dump(mode="json")))
@@ -206,7 +225,12 @@ def load_bundle(folder: Path) -> Bundle:
 
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
-    """A scratch folder that takes the bundle's place when all of it is written."""
+    """A scratch folder that takes the bundle's place when all of it is written.
+
+    Raises:
+        BundleError: something else stands there.
+    """
+    _refuse_other_folder(folder)
     scratch = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     scratch.mkdir(parents=True)
     try:
@@ -221,8 +245,7 @@ def _replace(folder: Path, scratch: Path) -> None:
     if not folder.exists():
         scratch.replace(folder)
         return
-    if not (folder / MANIFEST).is_file():
-        raise BundleError(f"{folder}: stands in the bundle's place and is none; take it away")
+    _refuse_other_folder(folder)
     old = scratch.with_suffix(".old")
     folder.replace(old)
     try:
@@ -233,6 +256,11 @@ def _replace(folder: Path, scratch: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _refuse_other_folder(folder: Path) -> None:
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise BundleError(f"{folder}: stands in the bundle's place and is none; take it away")
+
+
 def hash_files(folder: Path) -> dict[str, str]:
     """SHA-256 by relative path of every file below a folder, the manifest left out."""
     paths = sorted(p for p in folder.rglob("*") if not p.is_dir())
@@ -241,6 +269,8 @@ def hash_files(folder: Path) -> dict[str, str]:
 
 
 def _read_manifest(path: Path) -> str:
+    if path.exists() and not path.is_file():  # reading a pipe would never end
+        raise BundleError(f"{path}: not a plain file; build the bundle again")
     with path.open("rb") as file:
         content = file.read(LARGEST_MANIFEST + 1)
     if len(content) > LARGEST_MANIFEST:
@@ -281,6 +311,7 @@ def _names_used(manifest: Manifest) -> Iterator[str]:
             yield network.int8_file
     if manifest.out_of_distribution is not None:
         yield manifest.out_of_distribution.reference_file
+    yield from ("golden/probs.json", "metrics.json")
 
 
 def _json(document: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from ensemble.selection.sharpness import tempered_label_probs
 from ensemble.views import N_VIEWS, view_pixels
 from search.config import ExperimentConfig
 from search.data.cache import cache_rows
@@ -16,7 +17,6 @@ from search.errors import StudyError
 from search.study.records import StudyFolder, TrialRecord
 from search.study.trial import fold_images, open_fold_images
 from search.training.backbones import Classifier, preprocessing_of, restore_classifier
-from search.training.metrics import nll
 from search.training.predict import predict_pixels
 from search.training.thresholds import SUM_TOLERANCE
 
@@ -26,7 +26,9 @@ ELSEWHERE = "search into another output folder"
 
 @dataclass(frozen=True)
 class Candidates:
-    """Trials whose weights and out-of-fold probabilities are at hand, best NLL first.
+    """Trials whose weights and out-of-fold probabilities are at hand.
+
+    The best NLL after a temperature stands first.
 
     All on the same folds, the validating images of which are the rows, in the study's order.
 
@@ -66,7 +68,8 @@ def load_candidates(study: StudyFolder) -> Candidates:
     _refuse_other_rows(study, records, tables, validating)
     keys, labels = validating["image"].tolist(), validating["label"].to_numpy(np.int64)
     probs = np.stack([t.set_index("image").loc[keys, classes].to_numpy(np.float32) for t in tables])
-    ranked = np.argsort([nll(p, labels) for p in probs], kind="stable")
+    losses = [-np.log(tempered_label_probs(p, labels)).mean() for p in probs]
+    ranked = np.argsort(losses, kind="stable")
     return Candidates(
         records=[records[i] for i in ranked],
         oof_probs=probs[ranked],

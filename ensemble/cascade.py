@@ -85,6 +85,7 @@ def build_cascade(
     proposal_probs: NDArray[np.floating],
     groups: Ints,
     *,
+    labels: Ints,
     config: CascadeConfig,
     certifies: Bools | None = None,
     seed: int = 0,
@@ -94,11 +95,14 @@ def build_cascade(
     Bounds from careful to bold are proposed on out-of-fold images alone. On held-back cases, one
     image of each group, they are then tested in that fixed order until the upper Clopper-Pearson
     bound of the share decided otherwise than by the whole ensemble is above the permitted one; the
-    last that passed is kept. Each point's promise stands by itself, not all of them at once.
+    last that passed is kept. Each point's promise stands by itself, not all of them at once. Where
+    a point is certified, the cascade's own misses or false alarms must be as few as that takes: a
+    few disagreements of all images can be many of the positives.
 
     Args:
         member_probs: of held-back cases, (n_members, n_images, n_classes).
         proposal_probs: of out-of-fold images, (n_members, n_others, n_classes).
+        labels: class indices of the held-back cases, (n_images,).
         groups: linked held-back cases share one, (n_images,).
         certifies: held-back cases to test on, (n_images,); all if None.
         seed: draws the one image of each group.
@@ -118,11 +122,12 @@ def build_cascade(
         return None
     tested = _tested(groups, certifies, seed)
     proposals, cases = _see(panel, proposal_probs), _see(panel, member_probs[:, tested])
+    is_positive = labels[tested] == panel.positive
     costs = _costs(panel)
     kept: dict[str, tuple[Bounds, list[float]]] = {}
     agreements = []
     for point in panel.decided.operating_points:
-        bounds = _certified(point, proposals, cases, config)
+        bounds = _certified(point, proposals, cases, is_positive, config)
         if bounds is None:
             continue
         agreement, leaving = _measure(point, bounds, cases, costs, config)
@@ -187,17 +192,35 @@ def _costs(panel: Panel) -> Floats:
 
 
 def _certified(
-    point: OperatingPoint, proposals: _Seen, cases: _Seen, config: CascadeConfig
+    point: OperatingPoint,
+    proposals: _Seen,
+    cases: _Seen,
+    is_positive: Bools,
+    config: CascadeConfig,
 ) -> Bounds | None:
     """The boldest proposed bounds that pass, before the first that do not."""
     passed, whole = None, _outcomes(point, cases.final)
     for bounds in _proposed(point, proposals, config.disagreement):
-        differ = int((_walk(bounds, cases, whole)[0] != whole).sum())
+        decided = _walk(bounds, cases, whole)[0]
+        differ = int((decided != whole).sum())
         _, at_most = clopper_pearson(differ, len(whole), confidence=config.confidence)
-        if at_most > config.disagreement:
+        if at_most > config.disagreement or not _keeps(point, decided, is_positive):
             break
         passed = bounds
     return passed
+
+
+def _keeps(point: OperatingPoint, decided: Ints, is_positive: Bools) -> bool:
+    """Whether these decisions still prove what the point promises."""
+    if not point.certified or point.aim is None:
+        return True
+    right = decided[is_positive] != NEGATIVE
+    if point.kind == "specificity":
+        right = decided[~is_positive] != POSITIVE
+    hits, n = int(right.sum()), len(right)
+    if point.kind == "false_negative_rate":
+        return (n - hits + 1) / (n + 1) <= point.aim
+    return clopper_pearson(hits, n, confidence=point.confidence)[0] >= point.aim
 
 
 def _proposed(point: OperatingPoint, proposals: _Seen, disagreement: float) -> Iterator[Bounds]:

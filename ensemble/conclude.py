@@ -11,7 +11,7 @@ from ensemble.assemble import THREADS, Assembled
 from ensemble.bundle import MANIFEST, Bundle, Manifest, hash_files
 from ensemble.candidates import Candidates
 from ensemble.config import EnsembleConfig
-from ensemble.contenders import find_contenders
+from ensemble.contenders import BEST_SINGLE, find_contenders
 from ensemble.evaluation.assess import Cases, assess
 from ensemble.evaluation.examples import worst_examples
 from ensemble.evaluation.gates import judge
@@ -29,7 +29,6 @@ from search.config import ExperimentConfig
 from search.study.records import StudyFolder
 
 Step = Callable[[str], None]
-BEST_SINGLE = "best single, calibrated"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def conclude(
             cases.probs,
             bundle.operating_point(),
         ),
-        *find_contenders(config, ensemble, candidates, assembled.held_back, test),
+        *find_contenders(config, ensemble, candidates, assembled, test, scored.scores.member_probs),
     ]
     positive = bundle.positive_index
     rows, differences = make_leaderboard(
@@ -148,7 +147,13 @@ def _robustness(
     step: Step,
 ) -> Evaluation:
     labels, groups = test["label"].to_numpy(np.int64), test["group"].to_numpy(np.int64)
-    contributions = member_contributions(runtime.bundle, scored.scores.member_probs, labels, groups)
+    contributions = member_contributions(
+        runtime.bundle,
+        scored.scores.member_probs,
+        labels,
+        groups,
+        replicates=ensemble.bootstrap,
+    )
     update: dict[str, object] = {"contributions": contributions}
     if ensemble.corruptions:
         some = test.sample(min(ensemble.corruptions, len(test)), random_state=0)
@@ -159,6 +164,7 @@ def _robustness(
             some["label"].to_numpy(np.int64),
             some["group"].to_numpy(np.int64),
             threads=THREADS,
+            replicates=ensemble.bootstrap,
         )
     return evaluation.model_copy(update=update)
 

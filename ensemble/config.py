@@ -9,6 +9,7 @@ from ensemble.decision.points import PointConfig
 from ensemble.selection.results import Budget
 from search.config import ExperimentConfig, Location, PolicyConfig
 from search.document import read_document, validate_document
+from search.errors import ConfigError
 from search.params import Config
 
 Views = Literal["none", "flips", "dihedral"]
@@ -18,8 +19,8 @@ class GateConfig(Config):
     """What must hold on the sealed test before a bundle is written: exactly one rule."""
 
     metric: str = Field(description="sensitivity and specificity are at the first point")
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: float | None = Field(None, allow_inf_nan=False)
+    at_most: float | None = Field(None, allow_inf_nan=False)
     not_worse_than: Literal["best single"] | None = Field(
         None, description="no worse than the far end of its interval"
     )
@@ -34,6 +35,8 @@ class GateConfig(Config):
         rules = (self.at_least, self.at_most, self.not_worse_than, self.parity)
         if sum(rule is not None for rule in rules) != 1:
             raise ValueError("say exactly one of at_least, at_most, not_worse_than, parity")
+        if self.subgroups and self.at_least is None and self.at_most is None:
+            raise ValueError("subgroups goes with at_least or at_most")
         return self
 
 
@@ -89,6 +92,10 @@ def ensemble_config(path: Path, experiment: ExperimentConfig) -> EnsembleConfig:
     """
     _, tree = read_document(path)
     config = validate_document(EnsembleConfig, experiment.ensemble, tree, path, prefix="ensemble")
+    if experiment.dataset.positive is None and config.operating_points:
+        raise ConfigError(
+            f"{path}: ensemble.operating_points are about a positive class; set dataset.positive"
+        )
     if config.operating_points or experiment.dataset.positive is None:
         return config
     point = point_of(experiment.policy)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensemble.assemble import HeldBack
+from ensemble.assemble import Assembled, HeldBack
 from ensemble.candidates import Candidates, candidate_probs
 from ensemble.config import EnsembleConfig
 from ensemble.decision.choose import choose_points
@@ -21,26 +21,26 @@ def find_contenders(
     config: ExperimentConfig,
     ensemble: EnsembleConfig,
     candidates: Candidates,
-    held_back: HeldBack,
+    assembled: Assembled,
     test: pd.DataFrame,
+    member_probs: NDArray[np.float32],
 ) -> list[Contender]:
     """Everyone on the same sealed images, each at the threshold its held-back images chose.
 
-    The best single candidate has its fold networks and its own calibrator, as the ensemble has.
-    Recipes stand as such systems are used: one network, uncalibrated, with as many epochs as ASHA
-    let them have.
+    The best single candidate has all that the ensemble has: its fold networks or the refitted
+    one, test-time augmentation, its own calibrator. Where it is no member, its networks see one
+    view. Recipes stand as such systems are used: one network, uncalibrated, with as many epochs
+    as ASHA let them have.
 
     Args:
         test: the sealed images that can be read.
+        member_probs: of these, (n_members, n_images, n_classes).
     """
-    positive = None
-    if config.dataset.positive is not None:
-        positive = StudyFolder(config.study_folder).head().classes.index(config.dataset.positive)
+    held_back, positive = assembled.held_back, None
+    if assembled.manifest.positive is not None:
+        positive = assembled.manifest.classes.index(assembled.manifest.positive)
     best = candidates.records[0]
-    probs = [
-        np.asarray(candidate_probs(config, best, images, folds=candidates.networks[0]), np.float64)
-        for images in (held_back.images, test)
-    ]
+    probs = _best_probs(config, candidates, assembled, test, member_probs)
     decided = fit_decision(
         probs[0],
         held_back.labels,
@@ -67,6 +67,27 @@ def find_contenders(
     return found
 
 
+def _best_probs(
+    config: ExperimentConfig,
+    candidates: Candidates,
+    assembled: Assembled,
+    test: pd.DataFrame,
+    member_probs: NDArray[np.float32],
+) -> list[Probs]:
+    """Of the held-back and of the test images, (n_images, n_classes) each."""
+    best, held_back = candidates.records[0], assembled.held_back
+    members = [member.trial for member in assembled.manifest.members]
+    if best.number in members:
+        i = members.index(best.number)
+        found = [held_back.scored.scores.member_probs[i], member_probs[i]]
+    else:
+        found = [
+            candidate_probs(config, best, images, folds=candidates.networks[0])
+            for images in (held_back.images, test)
+        ]
+    return [np.asarray(probs, np.float64) for probs in found]
+
+
 def _recipe(
     config: ExperimentConfig,
     ensemble: EnsembleConfig,
@@ -82,11 +103,14 @@ def _recipe(
     point = None
     if positive is not None and ensemble.operating_points:
         name, asked = next(iter(ensemble.operating_points.items()))
+        rows = np.arange(len(before))
+        if held_back.certifies is not None:
+            rows = np.flatnonzero(held_back.certifies)
         chosen = choose_points(
             {name: asked},
-            before[:, positive],
-            held_back.labels == positive,
-            held_back.groups,
+            before[rows, positive],
+            held_back.labels[rows] == positive,
+            held_back.groups[rows],
             seed=config.seed,
         )
         point = chosen[0]

@@ -1,6 +1,7 @@
 """What a bundle's folder may hold: the files on its list, as they were, and no code."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import SEEK_END
 from pathlib import Path, PurePosixPath
@@ -101,6 +102,16 @@ def _refuse_content(path: Path) -> None:
         raise BundleError(f"{path}: {kind}, which could run code; build the bundle again")
     if path.suffix == ".onnx":
         _refuse_external(path)
+    if path.suffix == ".json":
+        _refuse_no_json(path)
+
+
+def _refuse_no_json(path: Path) -> None:
+    """An old pickle is text, too."""
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: no JSON; build the bundle again") from error
 
 
 def _refuse_external(path: Path) -> None:

@@ -23,6 +23,10 @@ from search.errors import DatasetError
 
 THREADS = 2
 SEED = 0
+NOTE = (
+    "Probabilities are shifted to where the share of images is {}. Decisions go by the unshifted "
+    "ones, which the thresholds were chosen for; PPV and NPV are those of these images."
+)
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,9 @@ def evaluate_external(
     scored = score_images(runtime, paths, threads=THREADS, progress=progress)
     table = dataset.table.iloc[scored.rows].reset_index(drop=True)
     groups = _groups(dataset)[scored.rows]
-    probs = runtime.pooled(scored.scores).probs
-    if how.prevalence:
-        probs = at_prevalence(bundle, probs, how.prevalence)
-    cases = Cases(probs, labels[scored.rows], groups, table)
+    unshifted = runtime.pooled(scored.scores).probs
+    probs = at_prevalence(bundle, unshifted, how.prevalence) if how.prevalence else unshifted
+    cases = Cases(probs, labels[scored.rows], groups, table, decided_on=unshifted)
     evaluation = assess(bundle, cases, skipped=scored.skipped)
     evaluation = evaluation.model_copy(
         update={
@@ -123,7 +126,8 @@ def _write(
         "at_prevalence": dict(how.prevalence),
     }
     write_json(output / "evaluation.json", finite(document))
-    notes = [f"Probabilities are shifted to {how.prevalence}."] if how.prevalence else []
+    shares = ", ".join(f"{share:g} {name}" for name, share in how.prevalence.items())
+    notes = [NOTE.format(shares)] if how.prevalence else []
     story = Story(
         title=f"{manifest.name} {manifest.version} on {how.name}",
         evaluation=evaluation,

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ensemble.runtime import Engine, Runtime
@@ -33,7 +34,9 @@ def write_expected(folder: Path, runtimes: dict[Engine, Runtime]) -> None:
         engine: {n: runtime.predict([image]).probs[0].tolist() for n, image in images.items()}
         for engine, runtime in runtimes.items()
     }
-    (target / PROBS).write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
+    (target / PROBS).write_text(
+        json.dumps(expected, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+    )
 
 
 def check_golden(runtime: Runtime, engine: Engine = "onnx") -> float:
@@ -46,14 +49,29 @@ def check_golden(runtime: Runtime, engine: Engine = "onnx") -> float:
         BundleError: it is above 1e-5 with torch, 1e-4 with ONNX.
     """
     folder = runtime.bundle.folder / "golden"
-    expected = json.loads((folder / PROBS).read_text(encoding="utf-8"))[engine]
+    expected = _expected(folder / PROBS, engine)
     worst = 0.0
     for name, probs in expected.items():
-        found = runtime.predict([decode(folder / name)]).probs[0]
-        worst = max(worst, float(np.abs(found - np.asarray(probs)).max()))
+        found = runtime.predict([decode(folder / Path(name).name)]).probs[0]
+        if found.shape != probs.shape:
+            raise BundleError(f"{folder / PROBS}: of other classes; build the bundle again")
+        worst = max(worst, float(np.abs(found - probs).max()))
     if not worst <= TOLERANCE[engine]:
         raise BundleError(
             f"{folder}: golden images come out {worst:.1e} off, the limit is "
             f"{TOLERANCE[engine]:g}; check the versions of torch and onnxruntime"
         )
     return worst
+
+
+def _expected(path: Path, engine: Engine) -> dict[str, NDArray[np.float64]]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))[engine]
+        found = {str(name): np.asarray(probs, np.float64) for name, probs in rows.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(
+            f"{path}: holds no golden probabilities by {engine}; build the bundle again"
+        ) from error
+    if not found or not all(np.isfinite(probs).all() for probs in found.values()):
+        raise BundleError(f"{path}: golden probabilities are missing; build the bundle again")
+    return found

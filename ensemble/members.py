@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from ensemble.bundle import Bundle, Manifest, Member, Network
 from ensemble.candidates import Candidates, candidate_pixels, load_classifier
-from ensemble.config import EnsembleConfig
+from ensemble.config import EnsembleConfig, Views
 from ensemble.export import export_onnx
-from ensemble.quantise import quantise_onnx
+from ensemble.quantise import FEWEST, quantise_onnx
 from ensemble.refit import refit_network
 from ensemble.runtime import Runtime
+from ensemble.views import N_VIEWS
 from search.config import ExperimentConfig
+from search.errors import StudyError
 from search.study.records import TrialRecord
 from search.tables import write_tensors
 from search.training.backbones import Classifier, preprocessing_of
@@ -47,12 +49,18 @@ def write_members(
     """
     (folder / "members").mkdir(exist_ok=True)
     chosen = [i for i, weight in enumerate(weights) if weight > 0]
+    some = images.sample(min(CALIBRATION_IMAGES, len(images)), random_state=config.seed)
+    if ensemble.int8 and len(some) < FEWEST:
+        raise StudyError(
+            f"8-bit members need {FEWEST} held-back images, there are {len(some)}; raise "
+            "splits.calibration, or set ensemble.int8 to false"
+        )
     members = []
     for done, i in enumerate(chosen):
         record = candidates.records[i]
         folds: list[int | None] = [None] if ensemble.refit else list(candidates.networks[i])
         step(f"member {done + 1} of {len(chosen)}: {record.params.backbone}, networks {len(folds)}")
-        pixels = candidate_pixels(config, record, images.head(CALIBRATION_IMAGES))
+        pixels = candidate_pixels(config, record, some)
         networks = [_write(config, ensemble, record, fold, folder, pixels) for fold in folds]
         n_params = sum(p.numel() for p in load_classifier(config, record).parameters())
         members.append(
@@ -79,6 +87,15 @@ def with_latencies(folder: Path, manifest: Manifest) -> Manifest:
         for i, member in enumerate(manifest.members)
     ]
     return manifest.model_copy(update={"members": members})
+
+
+def with_views(manifest: Manifest, views: Views) -> Manifest:
+    """The manifest with test-time augmentation, which every member pays for."""
+    members = [
+        member.model_copy(update={"latency_ms": member.latency_ms * N_VIEWS[views]})
+        for member in manifest.members
+    ]
+    return manifest.model_copy(update={"test_time_augmentation": views, "members": members})
 
 
 def _latency(runtime: Runtime, index: int) -> float:

@@ -1,6 +1,6 @@
 """The out-of-distribution reference of a bundle: built on training images, measured on others."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,15 +44,15 @@ def build_novelty(
     members = runtime.bundle.manifest.members
     cheapest = min(range(len(members)), key=lambda i: (members[i].latency_ms, members[i].name))
     rows = training.sample(min(REFERENCE, len(training)), random_state=seed)
-    features = _features(runtime, cheapest, [decode(Path(path)) for path in rows["path"]])
+    features = _features(runtime, cheapest, (decode(Path(path)) for path in rows["path"]))
     reference = build_reference(features, limit=REFERENCE, k=K, seed=seed)
     write_reference(folder / FILE, reference)
 
-    def distances(images: Sequence[Image.Image]) -> Floats:
+    def distances(images: Iterable[Image.Image]) -> Floats:
         found: Floats = reference.distances(_features(runtime, cheapest, images))
         return found
 
-    inside = distances([decode(path) for path in held_back])
+    inside = distances(decode(path) for path in held_back)
     threshold = threshold_for(inside, config.flagged)
     others: dict[str, Floats] = {
         kind: distances(not_lesions(kind, OF_EACH_KIND, seed=seed)) for kind in KINDS
@@ -70,7 +70,8 @@ def build_novelty(
     )
 
 
-def _features(runtime: Runtime, member: int, images: Sequence[Image.Image]) -> Floats:
+def _features(runtime: Runtime, member: int, images: Iterable[Image.Image]) -> Floats:
+    # Only the member's small pixels stay: thousands of decoded photographs are gigabytes.
     pixels = np.stack([runtime.prepare(image)[member] for image in images])
     _, features = runtime.network_outputs(member, 0, pixels)
     return features

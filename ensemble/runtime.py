@@ -110,8 +110,17 @@ class Runtime:
         return Scores(probs, distances)
 
     def pooled(self, scores: Scores) -> Prediction:
-        """Pool members' probabilities and calibrate the pool."""
+        """Pool members' probabilities and calibrate the pool.
+
+        Raises:
+            BundleError: a member gave what is no number; a decision on it would be "negative".
+        """
         manifest = self.bundle.manifest
+        if not np.isfinite(scores.member_probs).all():
+            raise BundleError(
+                f"{self.bundle.folder}: a member gives NaN; check the versions of torch and "
+                "onnxruntime, or build the bundle again"
+            )
         probs = manifest.calibrator.apply(pool_probs(scores.member_probs, self._weights))
         novelty, distances = manifest.out_of_distribution, scores.distances
         novel = None if novelty is None or distances is None else distances > novelty.threshold

@@ -12,6 +12,7 @@ from ensemble.calibration.results import CalibratorWorth
 from ensemble.decision.choose import choose_points
 from ensemble.decision.points import OperatingPoint, PointConfig
 from search.data.splits import assign_groups
+from search.errors import StudyError
 
 Probs = NDArray[np.floating]
 Floats = NDArray[np.float64]
@@ -57,12 +58,15 @@ def fit_decision(
             the points are chosen where it is True. None: all cases do both.
 
     Raises:
-        ValueError: `certifies` leaves nothing to calibrate or nothing to certify on.
+        StudyError: `certifies` leaves nothing to calibrate or nothing to certify on.
     """
     fits = np.ones(len(labels), np.bool_) if certifies is None else ~certifies
     judges = fits if certifies is None else certifies
     if not fits.any() or not judges.any():
-        raise ValueError(f"certifies must be True and False, it is True {judges.sum()} times")
+        raise StudyError(
+            "the calibration slice has too few groups of linked images to both calibrate and "
+            "certify on; raise splits.calibration and search again"
+        )
     calibrator, worth = choose_calibrator(
         np.asarray(pooled)[fits], labels[fits], groups[fits], positive=positive, seed=seed
     )

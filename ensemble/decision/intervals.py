@@ -5,8 +5,10 @@ import math
 from scipy.stats import beta
 
 
-def clopper_pearson(hits: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(hits: float, n: float, *, confidence: float = 0.95) -> tuple[float, float]:
     """Exact two-sided interval of a proportion, in [0, 1]; (0, 1) where nothing was counted.
+
+    Counts need not be whole: a design effect divides them.
 
     Source: Clopper & Pearson, Biometrika 26 (1934).
     """

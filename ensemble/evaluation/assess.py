@@ -32,12 +32,15 @@ class Cases:
         labels: class indices, (n_images,).
         groups: linked images share one, (n_images,).
         table: a row an image, with any metadata; see `usable_columns`.
+        decided_on: the probabilities that thresholds were chosen for, (n_images, n_classes), where
+            `probs` are shifted to another prevalence; None where they are the same.
     """
 
     probs: Floats
     labels: Ints
     groups: Ints
     table: pd.DataFrame
+    decided_on: Floats | None = None
 
 
 def assess(
@@ -66,19 +69,19 @@ def assess(
     )
     is_positive = labels == positive
     points = [] if positive is None else manifest.operating_points
-    score = probs[:, positive or 0]
+    score = (probs if cases.decided_on is None else cases.decided_on)[:, positive or 0]
     subgroups = subgroup_estimates(
         probs,
         labels,
         groups,
         usable_columns(cases.table, list(columns) if columns is not None else None),
         positive=positive,
-        point=points[0] if points else None,
+        decided=(points[0], score) if points else None,
         replicates=replicates,
     )
     curve = None
     if positive is not None and is_positive.any() and not is_positive.all():
-        curve = decision_curve(score, is_positive, groups, replicates=replicates)
+        curve = decision_curve(probs[:, positive], is_positive, groups, replicates=replicates)
     return Evaluation(
         n_images=len(labels),
         n_groups=len(np.unique(groups)),

@@ -5,6 +5,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ensemble.bundle import Bundle
 from ensemble.evaluation.assess import Cases
@@ -15,9 +16,9 @@ SIDE = 120  # pixels
 
 
 def worst_examples(cases: Cases, bundle: Bundle, *, count: int) -> list[Example]:
-    """The images whose label got the least probability.
+    """The images that came out wrong, those whose label got the least probability first.
 
-    Of a bundle with a positive class: of its probability, misses and false alarms alike.
+    Of a bundle with operating points: misses and false alarms at the first one.
 
     Args:
         cases: with the images' files in the table's column path.
@@ -27,7 +28,8 @@ def worst_examples(cases: Cases, bundle: Bundle, *, count: int) -> list[Example]
     if positive is not None:
         score = cases.probs[:, positive]
         own = np.where(cases.labels == positive, score, 1 - score)
-    worst = np.argsort(own, kind="stable")[:count]
+    order = np.argsort(own, kind="stable")
+    worst = order[_is_wrong(cases, bundle)[order]][:count]
     column = cases.probs.argmax(axis=1) if positive is None else np.full(len(own), positive)
     return [
         Example(
@@ -38,6 +40,19 @@ def worst_examples(cases: Cases, bundle: Bundle, *, count: int) -> list[Example]
         )
         for i in worst
     ]
+
+
+def _is_wrong(cases: Cases, bundle: Bundle) -> NDArray[np.bool_]:
+    """(n_images,); an image that is referred is not wrong."""
+    point, positive = bundle.operating_point(), bundle.positive_index
+    if point is None or positive is None:
+        wrong: NDArray[np.bool_] = cases.probs.argmax(axis=1) != cases.labels
+        return wrong
+    score = cases.probs if cases.decided_on is None else cases.decided_on
+    against = np.where(cases.labels == positive, "negative", "positive")
+    decided = np.array([point.decide(float(s)) for s in score[:, positive]])
+    found: NDArray[np.bool_] = decided == against
+    return found
 
 
 def _thumbnail(path: Path) -> str:

@@ -49,13 +49,26 @@ def judge(
     Raises:
         ConfigError: a metric that is not known, or that has no better direction.
     """
-    for gate in gates:
-        _refuse_unknown(gate, evaluation)
+    check_gates(gates, {*evaluation.metrics}, has_points=bool(evaluation.operating_points))
     return [_judge(gate, evaluation, best_single) for gate in gates]
 
 
-def _refuse_unknown(gate: GateConfig, evaluation: Evaluation) -> None:
-    known = {*evaluation.metrics, *(COUNTED if evaluation.operating_points else ())}
+def check_gates(gates: Sequence[GateConfig], metrics: set[str], *, has_points: bool) -> None:
+    """See that gates can be judged, before anything is evaluated.
+
+    Args:
+        metrics: that an evaluation will have.
+        has_points: there will be operating points.
+
+    Raises:
+        ConfigError: a metric that is not known, or that has no better direction.
+    """
+    known = {*metrics, *(COUNTED if has_points else ())}
+    for gate in gates:
+        _refuse_unknown(gate, known)
+
+
+def _refuse_unknown(gate: GateConfig, known: set[str]) -> None:
     if gate.metric not in known:
         raise ConfigError(
             f"ensemble.gates: no metric {gate.metric!r}; there are {', '.join(sorted(known))}"

@@ -9,6 +9,7 @@ from ensemble.decision.intervals import clopper_pearson
 from ensemble.decision.points import OperatingPoint
 from ensemble.evaluation.bootstrap import estimate, replicate
 from ensemble.evaluation.results import Estimate, Estimates, PointResult
+from ensemble.paired import clustered_error
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -96,18 +97,29 @@ def _rates(
 def grouped_rate(hit: Bools, groups: Ints, *, replicates: int = 2000, seed: int = 0) -> Estimate:
     """A share of images, with a 95% interval that knows of linked images.
 
-    Clopper-Pearson's interval takes images as independent; where some are linked, it is widened
-    to that of a bootstrap of the groups. The bootstrap alone would give no interval to a rate of
-    one.
+    Clopper-Pearson's interval takes images as independent. Where some are linked, it is that of
+    as many independent ones as would be as sure (n divided by the design effect; the number of
+    groups where all images agree), widened to a bootstrap of the groups.
+
+    Source: Korn & Graubard, Survey Methodology 24 (1998).
     """
     n = len(hit)
     if n == 0:
         return Estimate(value=None)
-    low, high = clopper_pearson(int(hit.sum()), n)
-    if len(np.unique(groups)) < n:
-        wide = grouped_mean(hit.astype(np.float64), groups, replicates=replicates, seed=seed)
-        low, high = min(low, wide.low or 0.0), max(high, wide.high or 0.0)
-    return Estimate(value=float(hit.mean()), low=low, high=high)
+    rate, values = float(hit.mean()), hit.astype(np.float64)
+    n_groups = len(np.unique(groups))
+    if n_groups == n:
+        low, high = clopper_pearson(int(hit.sum()), n)
+        return Estimate(value=rate, low=low, high=high)
+    worth: float = n_groups
+    if 0 < rate < 1 and n_groups > 1:
+        spread = clustered_error(values, groups) ** 2
+        worth = min(rate * (1 - rate) / spread, float(n)) if spread > 0 else n_groups
+    low, high = clopper_pearson(rate * worth, worth)
+    wide = grouped_mean(values, groups, replicates=replicates, seed=seed)
+    low = min(low, rate if wide.low is None else wide.low)
+    high = max(high, rate if wide.high is None else wide.high)
+    return Estimate(value=rate, low=low, high=high)
 
 
 def grouped_mean(

@@ -103,7 +103,7 @@ class Contribution(Config):
 
     member: str
     weight: float
-    alone: float = Field(description="log loss of the member alone")
+    alone: float = Field(description="log loss of the member alone, calibrated by itself")
     loss_without: Estimate
 
 

@@ -1,6 +1,6 @@
 """The bundle on images that were made worse on purpose, and on its pool without a member."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 SHOWN = ("auroc", "nll", "brier", "ece")
 SEVERITIES = range(1, 6)
-REPLICATES = 500
 
 
 def measure_corruptions(
@@ -33,7 +32,7 @@ def measure_corruptions(
     groups: Ints,
     *,
     threads: int = 2,
-    progress: Callable[[int, int], None] = lambda _done, _n: None,
+    replicates: int = 2000,
 ) -> list[Corrupted]:
     """Blur, noise, brightness, JPEG and scale at five severities each, and the images as they are.
 
@@ -45,13 +44,14 @@ def measure_corruptions(
     todo: list[tuple[Kind | None, int]] = [(None, 0)]
     todo += [(kind, level) for kind in KINDS for level in SEVERITIES]
     found = []
-    for done, (kind, level) in enumerate(todo):
+    for kind, level in todo:
         change = None if kind is None else partial(_corrupt, kind, level)
         scored = score_images(runtime, paths, threads=threads, change=change)
         probs = runtime.pooled(scored.scores).probs
-        metrics = _metrics(runtime.bundle, probs, labels[scored.rows], groups[scored.rows])
+        metrics = _metrics(
+            runtime.bundle, probs, labels[scored.rows], groups[scored.rows], replicates=replicates
+        )
         found.append(Corrupted(kind=kind or "none", severity=level, n=len(probs), metrics=metrics))
-        progress(done + 1, len(todo))
     return found
 
 
@@ -59,20 +59,27 @@ def _corrupt(kind: Kind, level: int, image: Image.Image, index: int) -> Image.Im
     return corrupt(image, kind, level, seed=index)
 
 
-def _metrics(bundle: Bundle, probs: Floats, labels: Ints, groups: Ints) -> Estimates:
+def _metrics(
+    bundle: Bundle, probs: Floats, labels: Ints, groups: Ints, *, replicates: int
+) -> Estimates:
     positive = bundle.positive_index
     table = MetricTable(probs, labels, positive=positive)
-    found = bootstrap(table, groups, replicates=REPLICATES)
+    found = bootstrap(table, groups, replicates=replicates)
     metrics = {name: found[name] for name in SHOWN}
     point = bundle.operating_point()
     if positive is None or point is None:
         return metrics
     is_positive, score = labels == positive, probs[:, positive]
-    return metrics | rates_at(point, score, is_positive, groups, replicates=REPLICATES)
+    return metrics | rates_at(point, score, is_positive, groups, replicates=replicates)
 
 
 def member_contributions(
-    bundle: Bundle, member_probs: NDArray[np.float32], labels: Ints, groups: Ints
+    bundle: Bundle,
+    member_probs: NDArray[np.float32],
+    labels: Ints,
+    groups: Ints,
+    *,
+    replicates: int = 2000,
 ) -> list[Contribution]:
     """What the log loss of these images would be without each member, calibrated as it would be.
 
@@ -92,9 +99,11 @@ def member_contributions(
             without = grouped_mean(
                 _losses(left.calibrator.apply(pooled), labels) - whole,
                 groups,
-                replicates=REPLICATES,
+                replicates=replicates,
             )
-        alone = nll(member_probs[i], labels)
+        single = survivors_of(bundle, [member.name])
+        calibrator = manifest.calibrator if single is None else single.calibrator
+        alone = nll(calibrator.apply(member_probs[i]), labels)
         found.append(
             Contribution(
                 member=member.name, weight=member.weight, alone=alone, loss_without=without

@@ -15,6 +15,7 @@ from ensemble.evaluation.results import Subgroup
 from ensemble.evaluation.table import MetricTable
 from search.errors import ConfigError
 
+Floats = NDArray[np.float64]
 AGES = (30, 45, 60, 75)  # where a band of ages starts
 BANDS = ("<30", "30-44", "45-59", "60-74", "75+")
 UNKNOWN = "unknown"
@@ -34,13 +35,13 @@ def subgroup_estimates(
     columns: Mapping[str, Sequence[str]],
     *,
     positive: int | None = None,
-    point: OperatingPoint | None = None,
+    decided: tuple[OperatingPoint, Floats] | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> list[Subgroup]:
     """auroc, nll, brier and ece of each value of each column, with bootstrap intervals.
 
-    With `positive` and `point`, also sensitivity and specificity at that point, with the
+    With `positive` and `decided`, also sensitivity and specificity at that point, with the
     intervals of `grouped_rate`. Values
     of fewer than 10 images are left out; a subgroup's bootstrap draws its own groups.
 
@@ -50,7 +51,8 @@ def subgroup_estimates(
         groups: as in ensemble.evaluation.bootstrap.bootstrap; so are replicates, seed.
         columns: a value an image by the column's name, see `usable_columns`.
         positive: class index, or None: macro averages.
-        point: of decisions about `positive`.
+        decided: a point of decisions about `positive`, and the probability it goes by,
+            (n_images,).
 
     Raises:
         ValueError: a column or groups of another number of images; what MetricTable refuses.
@@ -69,9 +71,12 @@ def subgroup_estimates(
                 continue
             table = MetricTable(probs[rows], labels[rows], positive=positive, only=METRICS)
             metrics = bootstrap(table, group[rows], replicates=replicates, seed=seed)
-            if positive is not None and point is not None:
-                score, is_positive = probs[rows, positive], labels[rows] == positive
-                metrics |= rates_at(point, score, is_positive, group[rows], replicates=replicates)
+            if positive is not None and decided is not None:
+                point, score = decided
+                is_positive = labels[rows] == positive
+                metrics |= rates_at(
+                    point, score[rows], is_positive, group[rows], replicates=replicates
+                )
             found.append(
                 Subgroup(
                     column=column,

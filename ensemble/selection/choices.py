@@ -15,6 +15,7 @@ from ensemble.selection.greedy import (
     room,
 )
 from ensemble.selection.results import Budget, Choice
+from ensemble.selection.sharpness import tempered_label_probs
 
 
 def choose(
@@ -28,7 +29,8 @@ def choose(
 ) -> Floats:
     """Weigh candidates in one of the four ways, on the images given.
 
-    All but "all" keep the budget. Ties go to the earlier candidate and to fewer members.
+    The best single and the top are ranked by log loss after a temperature of their own. All but
+    "all" keep the budget. Ties go to the earlier candidate and to fewer members.
 
     Args:
         choice: of `CHOICES`.
@@ -45,27 +47,34 @@ def choose(
         StudyError: no candidate fits the budget.
     """
     given = label_probs(oof_probs, labels)
-    return choose_from(choice, given, costs=costs, budget=budget, seed=seed)
+    alone = np.stack([tempered_label_probs(probs, labels) for probs in oof_probs])
+    return choose_from(choice, given, alone=alone, costs=costs, budget=budget, seed=seed)
 
 
 def choose_from(
-    choice: Choice, given: Probs, *, costs: Costs | None, budget: Budget, seed: int = 0
+    choice: Choice,
+    given: Probs,
+    *,
+    alone: Probs,
+    costs: Costs | None,
+    budget: Budget,
+    seed: int = 0,
 ) -> Floats:
-    """`choose`, of label probabilities (n_candidates, n_images)."""
+    """`choose`, of label probabilities (n_candidates, n_images); `alone` are the tempered ones."""
     if choice == "all":
         return np.full(len(given), 1 / len(given))
     if choice == "greedy":
         return bagged_from(given, seed=seed, budget=budget, costs=costs)
-    ranked = _ranked_within(given, costs, budget)
+    ranked = _ranked_within(alone, costs, budget)
     return _alike(given, ranked[:1] if choice == "best single" else ranked)
 
 
-def _ranked_within(given: Probs, costs: Costs | None, budget: Budget) -> Ints:
-    """Candidates by log loss, leaving out any that no longer fits beside those before it."""
-    affordable(len(given), budget, costs)
-    chosen = np.zeros(len(given), np.bool_)
+def _ranked_within(alone: Probs, costs: Costs | None, budget: Budget) -> Ints:
+    """Candidates by tempered log loss, leaving out any that no longer fits beside the former."""
+    affordable(len(alone), budget, costs)
+    chosen = np.zeros(len(alone), np.bool_)
     ranked = []
-    for candidate in np.argsort([mean_loss(row) for row in given], kind="stable"):
+    for candidate in np.argsort([mean_loss(row) for row in alone], kind="stable"):
         if room(chosen, budget, costs)[candidate]:
             chosen[candidate] = True
             ranked.append(candidate)

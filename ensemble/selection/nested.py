@@ -24,6 +24,7 @@ from ensemble.selection.greedy import (
     label_probs,
 )
 from ensemble.selection.results import CHOICES, Budget, Choice, ChoiceWorth, Pair, Selection
+from ensemble.selection.sharpness import fit_sharpness, tempered_label_probs
 from search.data.splits import assign_groups
 from search.errors import StudyError
 from search.training.metrics import NLL_FLOOR
@@ -33,7 +34,6 @@ DEFAULT_BUDGET = Budget()
 ABLATION = "greedy, logit pooling"
 ROUNDING = 1e-9  # nats; a difference below it is none
 MOST_PAIRS, MOST_NOTES = 50, 10
-SHARPEST = 100.0  # 1 / temperature lies between its inverse and itself
 
 
 def select_members(
@@ -68,13 +68,14 @@ def select_members(
     """
     _refuse_unfit(oof_probs, labels, groups)
     given = label_probs(oof_probs, labels)
+    alone = np.stack([tempered_label_probs(probs, labels) for probs in oof_probs])
     weights = {
-        choice: choose_from(choice, given, costs=costs, budget=budget, seed=seed)
+        choice: choose_from(choice, given, alone=alone, costs=costs, budget=budget, seed=seed)
         for choice in CHOICES
     }
     allowed: list[Choice] = [c for c in CHOICES if fits(weights[c], budget, costs)]
     fold_of = group_folds(labels, groups, folds=folds, seed=seed)
-    setting = _Setting(oof_probs, labels, given, costs, budget, seed)
+    setting = _Setting(oof_probs, labels, given, alone, costs, budget, seed)
     losses = _losses_outside(setting, fold_of)
     worth = _worths(losses, weights, groups, allowed)
     shipped = next(c for c in allowed if worth[c].difference <= worth[c].standard_error + ROUNDING)
@@ -114,6 +115,7 @@ class _Setting:
     oof_probs: Probs
     labels: Ints
     given: Probs
+    alone: Probs
     costs: Costs | None
     budget: Budget
     seed: int
@@ -128,6 +130,7 @@ def _losses_outside(setting: _Setting, fold_of: Ints) -> dict[str, Floats]:
             weights = choose_from(
                 choice,
                 setting.given[:, ~outside],
+                alone=setting.alone[:, ~outside],
                 costs=setting.costs,
                 budget=setting.budget,
                 seed=setting.seed,
@@ -144,30 +147,12 @@ def _loss_outside(
     members = weights > 0
     probs = setting.oof_probs if members.all() else setting.oof_probs[members]
     logits = np.log(np.maximum(pool(probs, weights[members]), NLL_FLOOR))
-    sharpness = _fit_sharpness(logits[~outside], setting.labels[~outside])
+    sharpness = fit_sharpness(logits[~outside], setting.labels[~outside])
     scaled, labels = sharpness * logits[outside], setting.labels[outside]
     highest = scaled.max(axis=1)
     norm = highest + np.log(np.exp(scaled - highest[:, None]).sum(axis=1))
     loss: Floats = np.minimum(norm - scaled[np.arange(len(labels)), labels], -np.log(NLL_FLOOR))
     return loss
-
-
-def _fit_sharpness(logits: Floats, labels: Ints) -> float:
-    """1 / temperature of least log loss, which is convex in it: Newton's method in a bracket."""
-    low, high, sharpness = 1 / SHARPEST, SHARPEST, 1.0
-    own = logits[np.arange(len(labels)), labels].mean()
-    for _ in range(30):
-        powers = np.exp(sharpness * (logits - logits.max(axis=1, keepdims=True)))
-        probs = powers / powers.sum(axis=1, keepdims=True)
-        mean = (probs * logits).sum(axis=1)
-        slope = mean.mean() - own
-        curvature = ((probs * logits**2).sum(axis=1) - mean**2).mean()
-        low, high = (low, sharpness) if slope > 0 else (sharpness, high)
-        if abs(slope) < 1e-10:
-            break
-        step = sharpness - slope / max(curvature, 1e-12)
-        sharpness = step if low < step < high else float(np.sqrt(low * high))
-    return float(sharpness)
 
 
 def _worths(

@@ -48,6 +48,9 @@ def write_bundle(folder: Path, *, name: str = "tiny") -> Path:
         save_file({"scale": np.array([2.0], np.float32)}, scratch / WEIGHTS)
         write_graph(scratch / GRAPH, initialisers=[tensor()])
         (scratch / "card.md").write_text("# tiny\n")
+        (scratch / "metrics.json").write_text("{}\n")
+        (scratch / "golden").mkdir()
+        (scratch / "golden" / "probs.json").write_text("{}\n")
         params = Params(backbone="cnn", image_size=16)
         member = Member(
             name="cnn_0",

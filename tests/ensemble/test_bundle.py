@@ -22,7 +22,7 @@ def test_a_bundle_is_read_on_another_path_as_it_was_built(bundle: Path, tmp_path
     first, second = (load_bundle(f).manifest for f in (bundle, tmp_path / "elsewhere" / "other"))
     assert first == second
     assert first.digest == second.digest != ""
-    assert set(first.files) == {"card.md", GRAPH, WEIGHTS}
+    assert set(first.files) == {"card.md", "golden/probs.json", "metrics.json", GRAPH, WEIGHTS}
 
 
 @pytest.mark.parametrize(

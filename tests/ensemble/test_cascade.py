@@ -1,14 +1,15 @@
 """A cascade leaves early only where the whole ensemble would say the same."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from ensemble.bundle import Exit, Stage
+from ensemble.bundle import Cascade, Exit, Stage
 from ensemble.calibration.calibrators import Temperature
 from ensemble.cascade import Panel, build_cascade, member_order, prefixes, stops
 from ensemble.config import CascadeConfig
@@ -17,6 +18,41 @@ from ensemble.pool import pool_probs
 from search.config import PolicyConfig
 from search.training.thresholds import scan_thresholds
 from tests.ensemble.panels import CONFIG, EQUAL, LATENCIES, Floats, ask, panel, point
+from tests.points import a_point
+
+
+def cascade_of(
+    whole: Panel, cases: Floats, others: Floats, groups: NDArray[np.int64], **options: Any
+) -> Cascade | None:
+    """Of cases whose labels do not matter, unless they are given."""
+    labels = options.pop("labels", np.zeros(len(groups), np.int64))
+    return build_cascade(whole, cases, others, groups, labels=labels, **options)
+
+
+def test_exits_that_would_break_the_points_own_promise_are_not_taken() -> None:
+    # The whole ensemble finds every positive; the first member alone calls one in ten of them
+    # negative, and surely: of all images that is few enough to agree.
+    rng = np.random.default_rng(6)
+    labels = (np.arange(2000) % 10 == 0).astype(np.int64)
+    score = np.where(labels == 1, rng.uniform(0.7, 0.9, 2000), rng.uniform(0.1, 0.3, 2000))
+    first = np.where((labels == 1) & (np.arange(2000) % 100 == 0), 0.01, score)
+    probs = np.stack([np.stack([1 - s, s], axis=1) for s in (first, score, score)])
+    others = np.stack([np.stack([1 - score, score], axis=1)] * 3)
+    promised = a_point("first", 0.35, certified=True, aim=0.95)
+    loose = cascade_of(
+        panel([a_point("first", 0.35)]),
+        probs,
+        others,
+        np.arange(2000),
+        labels=labels,
+        config=CONFIG,
+    )
+    assert loose is not None
+    assert loose.agreements[0].disagreements == 20
+    strict = cascade_of(
+        panel([promised]), probs, others, np.arange(2000), labels=labels, config=CONFIG
+    )
+    assert strict is None
 
 
 class Walked(NamedTuple):
@@ -61,9 +97,7 @@ def test_the_stated_bound_holds_on_fresh_images_as_often_as_it_says() -> None:
         pooled = pool_probs(cases, EQUAL)[:, 1]
         found = scan_thresholds(pooled, truth == 1, PolicyConfig(sensitivity=0.95))
         chosen = point(found.threshold)
-        cascade = build_cascade(
-            panel([chosen]), cases, ask(rng, 1000), np.arange(400), config=CONFIG
-        )
+        cascade = cascade_of(panel([chosen]), cases, ask(rng, 1000), np.arange(400), config=CONFIG)
         if cascade is None:
             continue
         held += 1
@@ -77,7 +111,7 @@ def test_the_stated_bound_holds_on_fresh_images_as_often_as_it_says() -> None:
 def test_members_that_mostly_agree_save_much_and_say_how_much() -> None:
     rng = np.random.default_rng(1)
     cases, asked = ask(rng, 1000), point()
-    cascade = build_cascade(panel([asked]), cases, ask(rng, 2000), np.arange(1000), config=CONFIG)
+    cascade = cascade_of(panel([asked]), cases, ask(rng, 2000), np.arange(1000), config=CONFIG)
     assert cascade is not None
     (agreement,) = cascade.agreements
     decisions, by_all = walk(cascade.stages, asked, cases)
@@ -98,7 +132,7 @@ def test_more_permitted_disagreement_costs_less() -> None:
     costs = []
     for share in (0.005, 0.02, 0.08):
         config = CascadeConfig(disagreement=share)
-        cascade = build_cascade(panel([point()]), cases, others, np.arange(2000), config=config)
+        cascade = cascade_of(panel([point()]), cases, others, np.arange(2000), config=config)
         assert cascade is not None
         costs.append(cascade.agreements[0].cost)
     assert costs == sorted(costs, reverse=True)
@@ -116,15 +150,15 @@ def test_members_that_contradict_each_other_at_random_make_no_cascade() -> None:
         positive = np.where(rng.random((3, n)) < 0.5, 0.1, 0.9) + rng.uniform(-0.05, 0.05, (3, n))
         return np.stack([1 - positive, positive], axis=2)
 
-    assert build_cascade(last, guess(1000), guess(1000), np.arange(1000), config=CONFIG) is None
+    assert cascade_of(last, guess(1000), guess(1000), np.arange(1000), config=CONFIG) is None
 
 
 def test_proposals_that_agree_are_not_believed_where_held_back_cases_do_not() -> None:
     rng = np.random.default_rng(4)
     cases = ask(rng, 1000, noise=6)
     easy = ask(rng, 1000, noise=0.1)
-    assert build_cascade(panel([point()]), easy, easy, np.arange(1000), config=CONFIG) is not None
-    assert build_cascade(panel([point()]), cases, easy, np.arange(1000), config=CONFIG) is None
+    assert cascade_of(panel([point()]), easy, easy, np.arange(1000), config=CONFIG) is not None
+    assert cascade_of(panel([point()]), cases, easy, np.arange(1000), config=CONFIG) is None
 
 
 def test_too_few_groups_prove_no_exit() -> None:
@@ -132,8 +166,8 @@ def test_too_few_groups_prove_no_exit() -> None:
     rng = np.random.default_rng(5)
     cases, others = ask(rng, 800, noise=0.01), ask(rng, 2000, noise=0.01)
     few, enough = np.arange(800) % 180, np.arange(800) % 190
-    assert build_cascade(panel([point()]), cases, others, few, config=CONFIG) is None
-    cascade = build_cascade(panel([point()]), cases, others, enough, config=CONFIG)
+    assert cascade_of(panel([point()]), cases, others, few, config=CONFIG) is None
+    cascade = cascade_of(panel([point()]), cases, others, enough, config=CONFIG)
     assert cascade is not None
     assert cascade.agreements[0].n == 190
 
@@ -143,7 +177,7 @@ def test_no_bound_crosses_the_points_own_threshold() -> None:
     rng, asked = np.random.default_rng(13), point(0.99999)
     cases, others = ask(rng, 1000, sharp=2), ask(rng, 2000, sharp=2)
     assert pool_probs(others, EQUAL)[:, 1].max() < 0.99999
-    cascade = build_cascade(panel([asked]), cases, others, np.arange(1000), config=CONFIG)
+    cascade = cascade_of(panel([asked]), cases, others, np.arange(1000), config=CONFIG)
     assert cascade is not None
     assert all(stage.exits[0].positive_from >= 0.99999 for stage in cascade.stages)
 
@@ -157,7 +191,7 @@ def test_equal_scores_leave_together_or_not_at_all() -> None:
         positive[1:, ::20] = 0.05
         return np.stack([1 - positive, positive], axis=2)
 
-    cascade = build_cascade(panel([point()]), say(1000), say(1000), np.arange(1000), config=CONFIG)
+    cascade = cascade_of(panel([point()]), say(1000), say(1000), np.arange(1000), config=CONFIG)
     assert cascade is not None
     assert cascade.agreements[0].disagreements == 0
     assert cascade.stages[0].leaving["first"] == 0.5
@@ -171,7 +205,7 @@ def test_after_bounds_that_fail_no_bolder_ones_are_tried(monkeypatch: pytest.Mon
     found = []
     for proposed in ([fine], [bad, fine]):
         monkeypatch.setattr("ensemble.cascade._proposed", lambda *_, p=proposed: iter(p))
-        found.append(build_cascade(panel([point()]), cases, cases, np.arange(1000), config=CONFIG))
+        found.append(cascade_of(panel([point()]), cases, cases, np.arange(1000), config=CONFIG))
     assert found[0] is not None
     assert found[1] is None
 
@@ -181,7 +215,7 @@ def test_only_cases_that_certify_are_tested_on() -> None:
     cases, others = ask(rng, 600, noise=0.01), ask(rng, 2000, noise=0.01)
     certifies = np.arange(600) % 2 == 0
     cases[:, ~certifies] = np.nan
-    cascade = build_cascade(
+    cascade = cascade_of(
         panel([point()]), cases, others, np.arange(600), config=CONFIG, certifies=certifies
     )
     assert cascade is not None
@@ -192,7 +226,7 @@ def test_nobody_who_is_to_be_referred_leaves_early() -> None:
     rng = np.random.default_rng(7)
     cases, band = ask(rng, 1000), point(0.7, refer_from=0.2)
     config = CascadeConfig(disagreement=0.03)
-    cascade = build_cascade(panel([band]), cases, ask(rng, 2000), np.arange(1000), config=config)
+    cascade = cascade_of(panel([band]), cases, ask(rng, 2000), np.arange(1000), config=config)
     assert cascade is not None
     for stage in cascade.stages:
         (bounds,) = stage.exits
@@ -208,7 +242,7 @@ def test_a_point_without_a_gain_has_no_exits_beside_one_that_has_some() -> None:
     rng = np.random.default_rng(8)
     # The second point refers nearly all: nobody is surer than that.
     inside = point(0.999_999, refer_from=1e-9)
-    cascade = build_cascade(
+    cascade = cascade_of(
         panel([point(), inside]), ask(rng, 1000), ask(rng, 2000), np.arange(1000), config=CONFIG
     )
     assert cascade is not None
@@ -223,9 +257,9 @@ def test_nothing_is_built_where_there_is_nothing_to_leave_out() -> None:
     whole = panel([point()])
     single = Panel(["a"], np.ones(1), np.ones(1), 1, whole.decided, [])
     classless = Panel(whole.names, EQUAL, LATENCIES, None, whole.decided, whole.survivors)
-    assert build_cascade(single, cases[:1], cases[:1], groups, config=CONFIG) is None
-    assert build_cascade(classless, cases, cases, groups, config=CONFIG) is None
-    assert build_cascade(panel([]), cases, cases, groups, config=CONFIG) is None
+    assert cascade_of(single, cases[:1], cases[:1], groups, config=CONFIG) is None
+    assert cascade_of(classless, cases, cases, groups, config=CONFIG) is None
+    assert cascade_of(panel([]), cases, cases, groups, config=CONFIG) is None
 
 
 def test_a_first_member_that_costs_nearly_all_is_no_gain() -> None:
@@ -241,7 +275,7 @@ def test_a_first_member_that_costs_nearly_all_is_no_gain() -> None:
         whole.survivors,
     )
     cases = ask(rng, 1000)
-    assert build_cascade(heavy, cases, ask(rng, 2000), groups, config=CONFIG) is None
+    assert cascade_of(heavy, cases, ask(rng, 2000), groups, config=CONFIG) is None
 
 
 def test_a_prefix_is_calibrated_as_its_survivors_are() -> None:
@@ -252,9 +286,7 @@ def test_a_prefix_is_calibrated_as_its_survivors_are() -> None:
     ]
     cooled = Panel(plain.names, EQUAL, LATENCIES, 1, plain.decided, cooler)
     cases, others, groups = ask(rng, 1000), ask(rng, 2000), np.arange(1000)
-    first, second = (
-        build_cascade(p, cases, others, groups, config=CONFIG) for p in (plain, cooled)
-    )
+    first, second = (cascade_of(p, cases, others, groups, config=CONFIG) for p in (plain, cooled))
     assert first is not None
     assert second is not None
     warm, cool = first.stages[0].exits[0], second.stages[0].exits[0]
@@ -267,7 +299,7 @@ def test_a_prefix_without_a_decision_is_an_error() -> None:
     bare = Panel(whole.names, EQUAL, LATENCIES, 1, whole.decided, whole.survivors[:1])
     cases = ask(np.random.default_rng(12), 300)
     with pytest.raises(ValueError, match=r"survivors must hold a"):
-        build_cascade(bare, cases, cases, np.arange(300), config=CONFIG)
+        cascade_of(bare, cases, cases, np.arange(300), config=CONFIG)
 
 
 def test_members_are_asked_by_latency_per_weight() -> None:

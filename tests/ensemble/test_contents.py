@@ -196,7 +196,7 @@ def test_a_graph_that_is_none_is_refused(bundle: Path) -> None:
 def test_too_many_files_are_refused(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ensemble.contents.MOST_FILES == 10_000
     monkeypatch.setattr(ensemble.contents, "MOST_FILES", 20)
-    for i in range(16):  # 3 files, their folder and the manifest are there
+    for i in range(13):  # 5 files, their 2 folders and the manifest are there
         (bundle / f"{i}.md").touch()
     refused(bundle, r"tiny: more than 20 files")
     (bundle / "0.md").unlink()

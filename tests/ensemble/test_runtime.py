@@ -87,6 +87,25 @@ def test_golden_images_that_come_out_otherwise_are_refused(tmp_path: Path, bundl
         check_golden(runtime)
 
 
+@pytest.mark.parametrize("text", ["{}", '{"onnx": {}}', '{"onnx": {"0.png": [NaN, 0.1]}}', "no"])
+def test_golden_probabilities_that_say_nothing_are_refused(
+    tmp_path: Path, bundle: Path, text: str
+) -> None:
+    runtime = Runtime(load_bundle(bundle))
+    moved = shutil.copytree(bundle, tmp_path / "moved")
+    (moved / "golden" / "probs.json").write_text(text)
+    runtime.bundle = Bundle(moved, runtime.bundle.manifest)
+    with pytest.raises(BundleError, match=r"golden probabilities"):
+        check_golden(runtime)
+
+
+def test_a_member_that_gives_nan_decides_nothing(runtime: Runtime) -> None:
+    scores = runtime.score([runtime.prepare(IMAGES[0])])
+    scores.member_probs[1, 0, 0] = np.nan
+    with pytest.raises(BundleError, match=r"a member gives NaN"):
+        runtime.pooled(scores)
+
+
 def test_a_member_of_two_networks_gives_their_mean(bundle: Path) -> None:
     loaded = load_bundle(bundle)
     first, second = loaded.manifest.members
@@ -108,7 +127,7 @@ def test_views_are_averaged_and_do_not_depend_on_how_the_image_lies(bundle: Path
     assert np.abs(upright - Runtime(loaded).predict(square).probs).max() > 1e-6
 
 
-def test_another_prevalence_moves_the_probabilities_and_no_decision(bundle: Path) -> None:
+def test_another_prevalence_moves_the_odds_by_the_ratio_of_the_shares(bundle: Path) -> None:
     loaded = load_bundle(bundle)
     probs = Runtime(loaded).predict(IMAGES).probs
     rare = at_prevalence(loaded, probs, {"malignant": 0.02})

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from ensemble.decision.fit import certifying_half, fit_decision
 from ensemble.decision.points import PointConfig
+from search.errors import StudyError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -71,7 +72,7 @@ def test_without_a_positive_class_there_are_no_points() -> None:
 @pytest.mark.parametrize("value", [True, False])
 def test_a_mask_that_leaves_nothing_to_one_side_is_an_error(value: bool) -> None:
     pooled, labels = cases()
-    with pytest.raises(ValueError, match=r"certifies must be True and False"):
+    with pytest.raises(StudyError, match=r"too few groups of linked images to both calibrate"):
         fit_decision(
             pooled, labels, np.arange(200), positive=1, points={}, certifies=np.full(200, value)
         )

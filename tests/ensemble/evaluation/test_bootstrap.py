@@ -29,14 +29,37 @@ def drawn(n: int, *, seed: int = 0) -> tuple[Floats, Ints]:
 
 
 def test_the_interval_is_the_middle_of_the_defined_replicates() -> None:
-    draws = np.append(np.arange(101.0), [math.nan] * 50)
+    draws = np.append(np.arange(101.0), math.nan)
     found = estimate(40, draws)
     assert (found.value, found.low, found.high) == (40, 2.5, 97.5)
 
 
-def test_mostly_undefined_replicates_give_no_interval() -> None:
-    found = estimate(0.5, np.array([0.4, math.nan, math.nan]))
+def test_replicates_that_are_often_undefined_give_no_interval() -> None:
+    found = estimate(0.5, np.append(np.full(98, 0.4), [math.nan, math.nan]))
     assert (found.value, found.low, found.high) == (0.5, None, None)
+
+
+def test_of_fewer_than_five_groups_nothing_is_sure() -> None:
+    probs, labels = drawn(60)
+    found = bootstrap(MetricTable(probs, labels, positive=1), np.arange(60) % 4, replicates=50)
+    assert found["brier"].value is not None
+    assert (found["brier"].low, found["brier"].high) == (None, None)
+
+
+def test_a_single_positive_gives_its_auroc_no_interval() -> None:
+    probs, _ = drawn(60)
+    labels = (np.arange(60) == 7).astype(np.int64)
+    found = bootstrap(MetricTable(probs, labels, positive=1), np.arange(60), replicates=100)
+    assert found["auroc"].value is not None
+    assert found["auroc"].low is None
+    assert found["brier"].low is not None
+
+
+def test_a_calibration_error_is_mirrored_and_holds_itself() -> None:
+    leaning = estimate(0.03, np.linspace(0.04, 0.08, 101), leaning=True)
+    assert leaning.low == 0
+    assert leaning.high == 0.03
+    assert estimate(0.05, np.linspace(0.04, 0.08, 101), leaning=True).low == pytest.approx(0.021)
 
 
 def test_an_undefined_number_has_neither_value_nor_interval() -> None:
@@ -45,12 +68,12 @@ def test_an_undefined_number_has_neither_value_nor_interval() -> None:
 
 
 def test_images_of_a_group_are_drawn_equally_often() -> None:
-    groups = ["a", "b", "a", "c", "b", "d"]
+    groups = ["a", "b", "a", "c", "b", "d", "e"]
     counts = replicate(lambda drawn: drawn.T, groups, replicates=40, threads=1)
-    assert counts.shape == (6, 40)
+    assert counts.shape == (7, 40)
     assert (counts[0] == counts[2]).all()
     assert (counts[1] == counts[4]).all()
-    assert (counts[[0, 1, 3, 5]].sum(axis=0) == 4).all()
+    assert (counts[[0, 1, 3, 5, 6]].sum(axis=0) == 5).all()
     assert (counts[0] != counts[1]).any()
 
 
@@ -84,6 +107,7 @@ def test_it_agrees_with_drawing_the_rows_themselves() -> None:
     groups = np.arange(120) // 2
     found = bootstrap(MetricTable(probs, labels, positive=1), groups, replicates=800)
     plain = plain_bootstrap(probs, labels, groups, positive=1, replicates=800, seed=1)
+    del plain["ece"]  # whose interval is mirrored
     for name, (low, high) in plain.items():
         width = high - low
         assert found[name].low == pytest.approx(low, abs=0.15 * width), name

@@ -94,7 +94,13 @@ def case() -> tuple[np.ndarray, np.ndarray]:
 def test_each_subgroup_has_the_numbers_of_its_own_images() -> None:
     probs, labels = case()
     found = subgroup_estimates(
-        probs, labels, np.arange(91), {"sex": SEX}, positive=1, point=POINT, replicates=60
+        probs,
+        labels,
+        np.arange(91),
+        {"sex": SEX},
+        positive=1,
+        decided=(POINT, probs[:, 1]),
+        replicates=60,
     )
     # Ten images at least, the unknown last.
     assert [(s.column, s.value, s.n) for s in found] == [
