@@ -168,6 +168,8 @@ def evaluate(
     if found.skipped:
         problem = next(iter(found.skipped.values()))
         messages.print(f"{len(found.skipped)} images skipped, the first: {problem}")
+    if found.seen:
+        messages.print(f"{found.seen} images left out: the bundle was made from them")
     show_evaluation(found)
     messages.print(f"page: {folder / 'report.html'}", soft_wrap=True)
 

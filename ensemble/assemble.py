@@ -25,6 +25,8 @@ from ensemble.oof_views import choose_test_views
 from ensemble.outliers import build_novelty
 from ensemble.pool import pool_probs
 from ensemble.runtime import Runtime
+from ensemble.seen import FILE as SEEN
+from ensemble.seen import write_seen
 from ensemble.selection.results import Selection
 from ensemble.survivors import fit_survivors, surviving_subsets
 from ensemble.views import ViewsWorth
@@ -95,6 +97,7 @@ def assemble(
         config, ensemble, candidates, selection.weights, folder, images=images, step=step
     )
     draft = with_latencies(folder, _draft(study, ensemble, members))
+    write_seen(folder, study.open_images()["digest"])
     step("weighing test-time augmentation")
     latency = sum(member.latency_ms for member in draft.members)
     views, worth = choose_test_views(
@@ -124,6 +127,7 @@ def _draft(study: StudyFolder, ensemble: EnsembleConfig, members: list[Member]) 
         calibrator=Identity(),
         operating_points=[],
         prevalence={},
+        seen_file=SEEN,
         provenance={
             "data_digest": head.data_digest,
             "splits_hash": head.splits_hash,

@@ -83,6 +83,7 @@ def build_ensemble(
         if not force:
             _refuse_failed(concluded, folder, config.output / "refused")
         seal(folder, concluded.manifest)
+    shutil.rmtree(config.output / "refused", ignore_errors=True)
     bundle = load_bundle(config.bundle_folder)
     return Built(bundle, concluded.evaluation, concluded.leaderboard, concluded.verdicts)
 
@@ -122,7 +123,7 @@ def _refuse_failed(concluded: Concluded, folder: Path, refused: Path) -> None:
     for name in PAGES:
         shutil.copyfile(folder / name, refused / name)
     raise GateError(
-        f"no bundle: {len(failed)} of {len(concluded.verdicts)} gates failed, the first: "
+        f"no new bundle: {len(failed)} of {len(concluded.verdicts)} gates failed, the first: "
         f"{failed[0].rule}; see {refused / 'report.html'}, or say --force and the bundle "
         "records it"
     )

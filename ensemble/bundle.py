@@ -139,6 +139,7 @@ class Manifest(Config):
         description="share of each class where the calibrator was fitted"
     )
     out_of_distribution: Novelty | None = None
+    seen_file: str | None = Field(None, description="the images that it was made from, hashed")
     gates: list[str] = Field(default=[], description="that failed and were overridden by --force")
     provenance: dict[str, Any]
     files: dict[str, str] = Field(description="SHA-256 of every file but this one")
@@ -311,6 +312,8 @@ def _names_used(manifest: Manifest) -> Iterator[str]:
             yield network.int8_file
     if manifest.out_of_distribution is not None:
         yield manifest.out_of_distribution.reference_file
+    if manifest.seen_file is not None:
+        yield manifest.seen_file
     yield from ("golden/probs.json", "metrics.json")
 
 

@@ -1,7 +1,7 @@
 """A bundle on any labelled set of images: external validation."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from ensemble.evaluation.score import Progress, score_images
 from ensemble.pages.report import write_report
 from ensemble.pages.story import Story
 from ensemble.runtime import Runtime, at_prevalence
+from ensemble.seen import seen_among
 from search.atomic import finite, write_json
 from search.data.dataset import Dataset
 from search.data.links import components, key_pairs
@@ -57,11 +58,14 @@ def evaluate_external(
     """Score a labelled set and write evaluation.json and report.html into a folder.
 
     Raises:
-        DatasetError: a class that the bundle does not know, or no readable image.
+        DatasetError: a class that the bundle does not know, no readable image, or only images that
+            the bundle was made from.
         ConfigError: a prevalence of an unknown class, or one that is no share.
     """
-    labels, runtime = match_classes(bundle, dataset), Runtime(bundle)
     at_prevalence(bundle, np.empty((0, len(bundle.manifest.classes))), how.prevalence)
+    output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    dataset, n_seen = _unseen(bundle, dataset)
+    labels, runtime = match_classes(bundle, dataset), Runtime(bundle)
     paths = [Path(path) for path in dataset.table["path"]]
     scored = score_images(runtime, paths, threads=THREADS, progress=progress)
     table = dataset.table.iloc[scored.rows].reset_index(drop=True)
@@ -72,6 +76,7 @@ def evaluate_external(
     evaluation = assess(bundle, cases, skipped=scored.skipped)
     evaluation = evaluation.model_copy(
         update={
+            "seen": n_seen,
             "contributions": member_contributions(
                 bundle, scored.scores.member_probs, cases.labels, groups
             ),
@@ -80,6 +85,19 @@ def evaluate_external(
     )
     _write(bundle, evaluation, cases, how, output)
     return evaluation
+
+
+def _unseen(bundle: Bundle, dataset: Dataset) -> tuple[Dataset, int]:
+    """The images that the bundle was not made from, and how many it was."""
+    if bundle.manifest.seen_file is None:
+        return dataset, 0
+    seen = seen_among(bundle.folder, [Path(path) for path in dataset.table["path"]])
+    if seen.all():
+        raise DatasetError(
+            f"all {len(seen)} images were trained, chosen or calibrated on by this bundle; an "
+            "evaluation needs others"
+        )
+    return replace(dataset, table=dataset.table[~seen].reset_index(drop=True)), int(seen.sum())
 
 
 def match_classes(bundle: Bundle, dataset: Dataset) -> NDArray[np.int64]:
@@ -128,6 +146,8 @@ def _write(
     write_json(output / "evaluation.json", finite(document))
     shares = ", ".join(f"{share:g} {name}" for name, share in how.prevalence.items())
     notes = [NOTE.format(shares)] if how.prevalence else []
+    if evaluation.seen:
+        notes.append(f"{evaluation.seen} images are left out: the bundle was made from them.")
     story = Story(
         title=f"{manifest.name} {manifest.version} on {how.name}",
         evaluation=evaluation,

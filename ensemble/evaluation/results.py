@@ -134,6 +134,7 @@ class Evaluation(Config):
     decision_curve: DecisionCurve | None = None
     risk_coverage: RiskCoverage | None = None
     contributions: list[Contribution] = Field(default=[])
+    seen: int = Field(0, description="images left out, for the bundle was made from them")
     skipped: dict[str, str] = Field(default={}, description="path: why it could not be read")
 
     @property

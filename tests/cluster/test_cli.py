@@ -10,38 +10,8 @@ import pytest
 
 from cluster import cli
 from ensemble.bundle import MANIFEST
+from tests.cluster.refusals import refusal
 from tests.experiments import write_experiment
-from tests.tiny import tiny_image, write_tiny_bundle
-
-
-@pytest.fixture(scope="module")
-def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_experiment(tmp_path_factory.mktemp("experiment"))
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", n_members=1)
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    tiny_image().save(tmp_path / "lesion.png")
-    return tmp_path / "lesion.png"
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
-    """The one line that a command ends with."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        cli.main([str(word) for word in words])
-    captured = capsys.readouterr()
-    lines = [line for line in captured.err.splitlines() if line.startswith("consilium: ")]
-    assert stop.value.code == 2
-    assert captured.out == ""
-    assert "Traceback" not in captured.err
-    assert len(lines) == 1
-    return lines[0]
 
 
 @pytest.mark.parametrize("command", ["audit", "search", "ensemble"])

@@ -118,7 +118,7 @@ def test_a_failed_gate_keeps_the_bundle_back_and_leaves_its_pages(
 ) -> None:
     config = copy_study(study, tmp_path)
     ensemble = quick(gates=[GateConfig(metric="nll", at_most=0.001)], corruptions=0)
-    with pytest.raises(GateError, match=r"no bundle: 1 of 1 gates failed, the first: .*nll"):
+    with pytest.raises(GateError, match=r"no new bundle: 1 of 1 gates failed, the first: .*nll"):
         build_ensemble(config, ensemble)
     assert not config.bundle_folder.exists()
     assert {p.name for p in (config.output / "refused").iterdir()} == {
@@ -128,6 +128,7 @@ def test_a_failed_gate_keeps_the_bundle_back_and_leaves_its_pages(
     }
     forced = build_ensemble(config, ensemble, force=True)
     assert len(forced.bundle.manifest.gates) == 1
+    assert not (config.output / "refused").exists()
     assert count_openings(StudyFolder(config.study_folder)) == 2
 
 
