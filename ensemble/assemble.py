@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensemble.bundle import Bundle, Manifest, Member
+from ensemble.bundle import Bundle
 from ensemble.calibration.calibrators import Identity
 from ensemble.calibration.results import CalibratorWorth
 from ensemble.candidates import Candidates, calibration_images
@@ -20,6 +20,7 @@ from ensemble.decision.choose import one_per_group
 from ensemble.decision.fit import Decided, certifying_half, fit_decision
 from ensemble.decision.refer import BandOption, refer_front
 from ensemble.evaluation.score import Scored, score_images
+from ensemble.manifest import Manifest, Member
 from ensemble.members import with_latencies, with_views, write_members
 from ensemble.oof_views import choose_test_views
 from ensemble.outliers import build_novelty

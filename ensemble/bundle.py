@@ -1,6 +1,5 @@
 """The bundle: the immutable folder that is served. No pickle, every file listed with its hash."""
 
-import hashlib
 import json
 import shutil
 import uuid
@@ -8,165 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from ensemble.calibration.calibrators import Calibrator
-from ensemble.config import Views
 from ensemble.contents import sha256, verify_files
 from ensemble.decision.points import Decision, OperatingPoint
-from search.data.transforms import Preprocessing
-from search.document import located
+from ensemble.manifest import SCHEMA_VERSION, Manifest, canonical
 from search.errors import BundleError
-from search.params import Config, Params
 
-SCHEMA_VERSION = 2
 MANIFEST = "bundle.json"
 LARGEST_MANIFEST = 32 * 2**20  # bytes
-
-
-class Network(Config):
-    """One trained network of a member: of one fold, or refitted on all."""
-
-    fold: int | None = Field(description="that it was not trained on; None: trained on all")
-    weights_file: str = Field(description="safetensors, the canonical form")
-    onnx_file: str = Field(description="built from it; uint8 pixels in, probs and features out")
-    parity: float = Field(ge=0, description="largest difference of ONNX from torch at build")
-    int8_file: str | None = Field(None, description="the same graph with 8-bit weights")
-    int8_off: float | None = Field(None, description="its largest difference on held-back images")
-    refit_seconds: float | None = Field(None, description="that training on all folds took")
-
-
-class Member(Config):
-    """A candidate that the ensemble asks; its networks' probabilities are averaged."""
-
-    name: str
-    trial: int
-    recipe: str | None = None
-    params: Params
-    preprocessing: Preprocessing
-    weight: float = Field(gt=0, le=1)
-    networks: list[Network] = Field(min_length=1)
-    params_m: float = Field(description="parameters of all its networks, in millions")
-    latency_ms: float = Field(description="measured: one image, one CPU thread, all its networks")
-
-
-class Survivors(Config):
-    """What a service goes on with when only these members are left."""
-
-    members: list[str]
-    calibrator: Calibrator
-    operating_points: list[OperatingPoint]
-
-
-class Exit(Config):
-    """Bounds at one operating point: outside of them the members asked so far decide."""
-
-    point: str
-    negative_below: float = Field(description="their calibrated probability is below: negative")
-    positive_from: float = Field(description="it reaches this: positive")
-
-
-class Stage(Config):
-    """The members asked after one more was, and when that is enough."""
-
-    members: list[str]
-    exits: list[Exit]
-    leaving: dict[str, float] = Field(description="share of held-back cases that stop here")
-
-
-class Agreement(Config):
-    """How often the cascade decides as the whole ensemble does, by operating point."""
-
-    point: str
-    disagreements: int
-    n: int = Field(description="held-back cases, one image a group")
-    at_most: float = Field(description="upper Clopper-Pearson bound of the share that disagrees")
-    cost: float = Field(description="expected share of the whole ensemble's latency")
-
-
-class Cascade(Config):
-    """An order of members in which the later ones are asked only where it matters."""
-
-    stages: list[Stage] = Field(description="all but the last, which is the whole ensemble")
-    agreements: list[Agreement]
-    confidence: float
-
-
-class NovelKind(Config):
-    """How well images of one kind, which are no lesions, are told."""
-
-    kind: str
-    n: int
-    auroc: float = Field(description="of the distance, against held-back cases")
-    flagged: float = Field(description="share beyond the threshold")
-
-
-class Novelty(Config):
-    """Distance to the k-th nearest training image in one network's features.
-
-    Source: Sun et al., "Out-of-distribution detection with deep nearest neighbors", ICML 2022.
-    """
-
-    member: str
-    network: int = Field(description="index among the member's networks")
-    reference_file: str = Field(description="safetensors: reference, (n, d) rows of length 1")
-    k: int = Field(ge=1)
-    threshold: float = Field(description="flagged where the distance is above")
-    flagged_held_back: float = Field(description="share of held-back cases beyond the threshold")
-    measured: list[NovelKind] = Field(description="on images that are not lesions")
-
-
-class Manifest(Config):
-    """bundle.json."""
-
-    schema_version: int = SCHEMA_VERSION
-    name: str
-    version: str
-    created: str
-    classes: list[str]
-    positive: str | None
-    members: list[Member] = Field(min_length=1)
-    test_time_augmentation: Views = "none"
-    calibrator: Calibrator
-    operating_points: list[OperatingPoint]
-    survivors: list[Survivors] = Field(default=[], description="by subset of members that are left")
-    cascade: Cascade | None = None
-    prevalence: dict[str, float] = Field(
-        description="share of each class where the calibrator was fitted"
-    )
-    out_of_distribution: Novelty | None = None
-    seen_file: str | None = Field(None, description="the images that it was made from, hashed")
-    gates: list[str] = Field(default=[], description="that failed and were overridden by --force")
-    provenance: dict[str, Any]
-    files: dict[str, str] = Field(description="SHA-256 of every file but this one")
-
-    digest: str = Field("", description="SHA-256 of all else in this file, and so of the bundle")
-
-    @model_validator(mode="after")
-    def _hangs_together(self) -> Self:
-        names = [member.name for member in self.members]
-        novelty = self.out_of_distribution
-        rules = {
-            "classes": len(set(self.classes)) == len(self.classes) > 1,
-            "positive": self.positive in (None, *self.classes),
-            "prevalence": not self.prevalence or list(self.prevalence) == self.classes,
-            "members": len(set(names)) == len(names)
-            and abs(sum(member.weight for member in self.members) - 1) < 1e-6,
-            "out_of_distribution": novelty is None or novelty.member in names,
-            "survivors": all(set(left.members) < set(names) for left in self.survivors),
-        }
-        for where, holds in rules.items():
-            if not holds:
-                raise located(ValueError(f"{where} does not fit the rest"), where)
-        return self
-
-    def sealed_text(self) -> str:
-        """What bundle.json holds: all fields, and the digest of all others."""
-        return _json(_with_digest(self.model_dump(mode="json")))
 
 
 @dataclass(frozen=True)
@@ -295,7 +147,7 @@ def _parse(text: str, path: Path) -> Manifest:
             f"{path}: schema {version} is older than {SCHEMA_VERSION}; "
             "build the bundle again with consilium ensemble"
         )
-    if _json(_with_digest(document)) != text:
+    if canonical(document) != text:
         raise BundleError(f"{path}: changed since it was built; build the bundle again")
     try:
         return Manifest.model_validate(document)
@@ -315,13 +167,3 @@ def _names_used(manifest: Manifest) -> Iterator[str]:
     if manifest.seen_file is not None:
         yield manifest.seen_file
     yield from ("golden/probs.json", "metrics.json")
-
-
-def _json(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-
-
-def _with_digest(document: dict[str, Any]) -> dict[str, Any]:
-    """The document as it is sealed: its own fields, so that a later version can check it, too."""
-    rest = {key: value for key, value in document.items() if key != "digest"}
-    return {**rest, "digest": hashlib.sha256(_json(rest).encode()).hexdigest()}

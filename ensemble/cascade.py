@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.bundle import Agreement, Cascade, Exit, Stage, Survivors
 from ensemble.config import CascadeConfig
 from ensemble.decision.choose import one_per_group
 from ensemble.decision.fit import Decided
 from ensemble.decision.intervals import clopper_pearson
 from ensemble.decision.points import Decision, OperatingPoint
+from ensemble.manifest import Agreement, Cascade, Exit, Stage, Survivors
 from ensemble.survivors import pool_subset
 
 Floats = NDArray[np.float64]

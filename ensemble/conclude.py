@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble.assemble import THREADS, Assembled
-from ensemble.bundle import MANIFEST, Bundle, Manifest, hash_files
+from ensemble.bundle import MANIFEST, Bundle, hash_files
 from ensemble.candidates import Candidates
 from ensemble.config import EnsembleConfig
 from ensemble.contenders import BEST_SINGLE, find_contenders
@@ -20,6 +20,7 @@ from ensemble.evaluation.results import Evaluation, LeaderboardRow, Verdict
 from ensemble.evaluation.robustness import measure_corruptions, member_contributions
 from ensemble.evaluation.score import Scored, score_images
 from ensemble.golden import draw_golden, write_expected
+from ensemble.manifest import Manifest
 from ensemble.pages.card import render_card
 from ensemble.pages.report import write_report
 from ensemble.pages.story import OURS, Curve, Story

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensemble.bundle import Bundle, Manifest, Member, Network
+from ensemble.bundle import Bundle
 from ensemble.candidates import Candidates, candidate_pixels, load_classifier
 from ensemble.config import EnsembleConfig, Views
 from ensemble.export import export_onnx
+from ensemble.manifest import Manifest, Member, Network
 from ensemble.quantise import FEWEST, quantise_onnx
 from ensemble.refit import refit_network
 from ensemble.runtime import Runtime

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from ensemble.bundle import NovelKind
+from ensemble.manifest import NovelKind
 from search.atomic import write_bytes
 from search.errors import BundleError
 from search.training.metrics import auroc

@@ -8,8 +8,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from ensemble.bundle import Novelty
 from ensemble.config import NoveltyConfig
+from ensemble.manifest import Novelty
 from ensemble.not_lesions import KINDS, not_lesions, read_folder
 from ensemble.novelty import build_reference, measure, threshold_for, write_reference
 from ensemble.runtime import Runtime

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 
-from ensemble.bundle import Bundle, Member, Network, Survivors
+from ensemble.bundle import Bundle
 from ensemble.decision.prevalence import prevalence_of, shift_prevalence
+from ensemble.manifest import Member, Network, Survivors
 from ensemble.novelty import Reference, read_reference
 from ensemble.pool import pool_probs
 from ensemble.views import view_pixels

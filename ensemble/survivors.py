@@ -6,8 +6,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.bundle import Survivors
 from ensemble.decision.fit import Decided
+from ensemble.manifest import Survivors
 from ensemble.pool import pool_probs
 
 Floats = NDArray[np.float64]

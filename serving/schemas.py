@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ensemble.bundle import Manifest
 from ensemble.calibration.calibrators import Calibrator
 from ensemble.decision.points import Decision, OperatingPoint
+from ensemble.manifest import Manifest
 
 NOTICE = "Educational and research use; not a medical device."
 

@@ -8,18 +8,11 @@ import numpy as np
 from PIL import Image
 from safetensors.torch import save_file
 
-from ensemble.bundle import (
-    MANIFEST,
-    Bundle,
-    Manifest,
-    Member,
-    Network,
-    building,
-    hash_files,
-)
+from ensemble.bundle import MANIFEST, Bundle, building, hash_files
 from ensemble.calibration.calibrators import Temperature
 from ensemble.export import export_onnx
 from ensemble.golden import draw_golden, write_expected
+from ensemble.manifest import Manifest, Member, Network
 from ensemble.runtime import Runtime
 from search.config import WeightsConfig
 from search.params import Params

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from ensemble.bundle import Bundle, Manifest
+from ensemble.bundle import Bundle
 from ensemble.decision.points import OperatingPoint
 from ensemble.evaluation.results import Estimate, Evaluation
+from ensemble.manifest import Manifest
 from ensemble.pages.inspection import (
     HEADLINE,
     Rows,

@@ -5,9 +5,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ensemble.bundle import Bundle, Manifest
+from ensemble.bundle import Bundle
 from ensemble.decision.points import OperatingPoint
 from ensemble.evaluation.results import Evaluation
+from ensemble.manifest import Manifest
 from ensemble.pages.tables import label, told
 from ensemble.pages.technical import calibrator_text
 from search.errors import BundleError

@@ -7,7 +7,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.bundle import Manifest
 from ensemble.calibration.results import CalibratorWorth
 from ensemble.evaluation.results import (
     Estimate,
@@ -17,6 +16,7 @@ from ensemble.evaluation.results import (
     PointResult,
     Verdict,
 )
+from ensemble.manifest import Manifest
 from ensemble.selection.results import Selection
 
 OURS = "ensemble"  # who the bundle is in the leaderboard

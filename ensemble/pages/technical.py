@@ -1,6 +1,6 @@
 """Sections that say what the bundle consists of, what was checked, and all numbers in full."""
 
-from ensemble.bundle import Cascade, Manifest
+from ensemble.manifest import Cascade, Manifest
 from ensemble.pages.choices import choice_sections
 from ensemble.pages.story import Story
 from ensemble.pages.tables import (

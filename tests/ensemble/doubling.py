@@ -11,8 +11,9 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from ensemble.bundle import MANIFEST, Manifest, Member, Network, building, hash_files, load_bundle
+from ensemble.bundle import MANIFEST, building, hash_files, load_bundle
 from ensemble.calibration.calibrators import Temperature
+from ensemble.manifest import Manifest, Member, Network
 from search.data.transforms import Preprocessing
 from search.errors import BundleError
 from search.params import Params

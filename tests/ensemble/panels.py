@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble.bundle import Survivors
 from ensemble.calibration.calibrators import Identity
 from ensemble.cascade import Panel
 from ensemble.config import CascadeConfig
 from ensemble.decision.fit import Decided
 from ensemble.decision.points import OperatingPoint
+from ensemble.manifest import Survivors
 from ensemble.survivors import surviving_subsets
 from tests.points import a_point
 

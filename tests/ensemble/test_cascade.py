@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ensemble.bundle import Cascade, Exit, Stage
 from ensemble.calibration.calibrators import Temperature
 from ensemble.cascade import Panel, build_cascade, member_order, prefixes, stops
 from ensemble.config import CascadeConfig
 from ensemble.decision.points import Decision, OperatingPoint
+from ensemble.manifest import Cascade, Exit, Stage
 from ensemble.pool import pool_probs
 from search.config import PolicyConfig
 from search.training.thresholds import scan_thresholds

@@ -5,18 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.bundle import (
-    Agreement,
-    Cascade,
-    Exit,
-    Manifest,
-    Member,
-    Network,
-    NovelKind,
-    Novelty,
-    Stage,
-    Survivors,
-)
 from ensemble.calibration.calibrators import Temperature
 from ensemble.calibration.results import CalibratorWorth
 from ensemble.decision.points import OperatingPoint
@@ -34,6 +22,18 @@ from ensemble.evaluation.results import (
     RiskCoverage,
     Subgroup,
     Verdict,
+)
+from ensemble.manifest import (
+    Agreement,
+    Cascade,
+    Exit,
+    Manifest,
+    Member,
+    Network,
+    NovelKind,
+    Novelty,
+    Stage,
+    Survivors,
 )
 from ensemble.pages.story import Curve, Story
 from ensemble.selection.results import ChoiceWorth, Pair, Selection

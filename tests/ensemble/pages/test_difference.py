@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from ensemble.bundle import Bundle, Manifest
+from ensemble.bundle import Bundle
 from ensemble.calibration.calibrators import Identity
+from ensemble.manifest import Manifest
 from ensemble.pages.difference import compare, same_test
 from tests.ensemble.pages.stories import (
     full_evaluation,
