@@ -1,5 +1,6 @@
 """A bundle on any labelled set of images: external validation."""
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,7 +64,8 @@ def evaluate_external(
         ConfigError: a prevalence of an unknown class, or one that is no share.
     """
     at_prevalence(bundle, np.empty((0, len(bundle.manifest.classes))), how.prevalence)
-    output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    if output.is_file():  # before the work, not after it
+        raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(output))
     dataset, n_seen = _unseen(bundle, dataset)
     labels, runtime = match_classes(bundle, dataset), Runtime(bundle)
     paths = [Path(path) for path in dataset.table["path"]]

@@ -113,9 +113,9 @@ def test_the_leaderboard_names_the_ensemble_the_best_single_and_the_recipes(flow
     who = [row["who"] for row in document["leaderboard"]]
     assert who[:2] == ["ensemble", "best single, calibrated"]
     assert "recipe custom_cnn" in who
-    auroc = document["test"]["metrics"]["auroc"]
-    assert auroc == document["leaderboard"][0]["metrics"]["auroc"]
-    assert auroc["low"] <= auroc["value"] <= auroc["high"]
+    brier = document["test"]["metrics"]["brier"]
+    assert brier == document["leaderboard"][0]["metrics"]["brier"]
+    assert brier["low"] <= brier["value"] <= brier["high"]
     assert [row["against"] for row in document["test"]["differences"]] == who[1:]
 
 
