@@ -10,7 +10,6 @@ from ensemble.selection.greedy import (
     Probs,
     affordable,
     bagged_from,
-    label_probs,
     mean_loss,
     room,
 )
@@ -29,8 +28,9 @@ def choose(
 ) -> Floats:
     """Weigh candidates in one of the four ways, on the images given.
 
-    The best single and the top are ranked by log loss after a temperature of their own. All but
-    "all" keep the budget. Ties go to the earlier candidate and to fewer members.
+    Candidates are judged after a temperature of their own: else a useless one, unsure of all,
+    would gain a weight by softening an over-sure one, which the calibrator does for nothing.
+    All but "all" keep the budget. Ties go to the earlier candidate and to fewer members.
 
     Args:
         choice: of `CHOICES`.
@@ -46,27 +46,25 @@ def choose(
     Raises:
         StudyError: no candidate fits the budget.
     """
-    given = label_probs(oof_probs, labels)
     alone = np.stack([tempered_label_probs(probs, labels) for probs in oof_probs])
-    return choose_from(choice, given, alone=alone, costs=costs, budget=budget, seed=seed)
+    return choose_from(choice, alone, costs=costs, budget=budget, seed=seed)
 
 
 def choose_from(
     choice: Choice,
-    given: Probs,
-    *,
     alone: Probs,
+    *,
     costs: Costs | None,
     budget: Budget,
     seed: int = 0,
 ) -> Floats:
-    """`choose`, of label probabilities (n_candidates, n_images); `alone` are the tempered ones."""
+    """`choose`, of tempered label probabilities (n_candidates, n_images)."""
     if choice == "all":
-        return np.full(len(given), 1 / len(given))
+        return np.full(len(alone), 1 / len(alone))
     if choice == "greedy":
-        return bagged_from(given, seed=seed, budget=budget, costs=costs)
+        return bagged_from(alone, seed=seed, budget=budget, costs=costs)
     ranked = _ranked_within(alone, costs, budget)
-    return _alike(given, ranked[:1] if choice == "best single" else ranked)
+    return _alike(alone, ranked[:1] if choice == "best single" else ranked)
 
 
 def _ranked_within(alone: Probs, costs: Costs | None, budget: Budget) -> Ints:

@@ -21,7 +21,6 @@ from ensemble.selection.greedy import (
     Probs,
     fits,
     greedy_from,
-    label_probs,
 )
 from ensemble.selection.results import CHOICES, Budget, Choice, ChoiceWorth, Pair, Selection
 from ensemble.selection.sharpness import fit_sharpness, tempered_label_probs
@@ -67,21 +66,20 @@ def select_members(
     Source of the rule: Breiman et al., "Classification and regression trees", 1984, section 3.4.3.
     """
     _refuse_unfit(oof_probs, labels, groups)
-    given = label_probs(oof_probs, labels)
     alone = np.stack([tempered_label_probs(probs, labels) for probs in oof_probs])
     weights = {
-        choice: choose_from(choice, given, alone=alone, costs=costs, budget=budget, seed=seed)
+        choice: choose_from(choice, alone, costs=costs, budget=budget, seed=seed)
         for choice in CHOICES
     }
     allowed: list[Choice] = [c for c in CHOICES if fits(weights[c], budget, costs)]
     fold_of = group_folds(labels, groups, folds=folds, seed=seed)
-    setting = _Setting(oof_probs, labels, given, alone, costs, budget, seed)
+    setting = _Setting(oof_probs, labels, alone, costs, budget, seed)
     losses = _losses_outside(setting, fold_of)
     worth = _worths(losses, weights, groups, allowed)
     shipped = next(c for c in allowed if worth[c].difference <= worth[c].standard_error + ROUNDING)
     worth[shipped] = worth[shipped].model_copy(update={"shipped": True})
     alike = pairs(oof_probs, labels)
-    _, trajectory = greedy_from(given, budget=budget, costs=costs)
+    _, trajectory = greedy_from(alone, budget=budget, costs=costs)
     return Selection(
         choice=shipped,
         weights=weights[shipped].tolist(),
@@ -114,7 +112,6 @@ def group_folds(labels: Ints, groups: Ints, *, folds: int, seed: int) -> Ints:
 class _Setting:
     oof_probs: Probs
     labels: Ints
-    given: Probs
     alone: Probs
     costs: Costs | None
     budget: Budget
@@ -129,8 +126,7 @@ def _losses_outside(setting: _Setting, fold_of: Ints) -> dict[str, Floats]:
         for choice in CHOICES:
             weights = choose_from(
                 choice,
-                setting.given[:, ~outside],
-                alone=setting.alone[:, ~outside],
+                setting.alone[:, ~outside],
                 costs=setting.costs,
                 budget=setting.budget,
                 seed=setting.seed,

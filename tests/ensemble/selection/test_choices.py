@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from ensemble.selection.choices import choose
-from ensemble.selection.greedy import Costs, bagged_greedy
+from ensemble.selection.greedy import Costs, bagged_from
 from ensemble.selection.results import CHOICES, Budget, Choice
+from ensemble.selection.sharpness import tempered_label_probs
 from search.errors import StudyError
-from tests.ensemble.selection.simulated import same_costs, simulated
+from tests.ensemble.selection.simulated import same_costs, simulated, softmax
 
 BUDGET = Budget(members=3)
 WITHIN_BUDGET: tuple[Choice, ...] = ("best single", "uniform top-k", "greedy")
@@ -69,10 +70,21 @@ def test_all_are_all_whatever_the_budget() -> None:
     assert weights.tolist() == [0.25] * 4
 
 
-def test_greedy_is_the_bagged_one() -> None:
+def test_greedy_is_the_bagged_one_of_tempered_candidates() -> None:
     probs, labels = simulated([2.0 + 0.01 * i for i in range(24)])
     weights = choose("greedy", probs, labels, costs=None, budget=BUDGET, seed=7)
-    assert weights.tolist() == bagged_greedy(probs, labels, budget=BUDGET, seed=7).tolist()
+    alone = np.stack([tempered_label_probs(one, labels) for one in probs])
+    assert weights.tolist() == bagged_from(alone, budget=BUDGET, seed=7).tolist()
+
+
+def test_one_that_knows_nothing_gets_no_weight_for_softening_one_too_sure() -> None:
+    probs, labels = simulated([1.0], seed=4)
+    too_sure = softmax(np.log(probs[0]) * 10)
+    knows_nothing = np.full_like(too_sure, 1 / 3)
+    both = np.stack([too_sure, knows_nothing])
+    softened = both.mean(axis=0)[np.arange(300), labels]
+    assert -np.log(softened).mean() < -np.log(too_sure[np.arange(300), labels] + 1e-7).mean()
+    assert choose("greedy", both, labels, costs=None, budget=BUDGET).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("choice", CHOICES)

@@ -10,6 +10,7 @@ from ensemble.selection.choices import choose_from
 from ensemble.selection.greedy import Costs
 from ensemble.selection.nested import ABLATION, group_folds, select_members
 from ensemble.selection.results import CHOICES, Budget, ChoiceWorth, Selection
+from ensemble.selection.sharpness import tempered_label_probs
 from search.errors import StudyError
 from tests.ensemble.selection.simulated import Floats, same_costs, simulated, softmax
 
@@ -86,7 +87,8 @@ def test_no_group_is_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     probs, labels = simulated([2.0, 1.0])
     groups = np.random.default_rng(0).integers(0, 40, 300)
     seen: list[set[int]] = []
-    group_of = dict(zip(probs[0, np.arange(300), labels].tolist(), groups.tolist(), strict=True))
+    tempered = tempered_label_probs(probs[0], labels)
+    group_of = dict(zip(tempered.tolist(), groups.tolist(), strict=True))
 
     def spy(choice: str, given: Floats, **options: object) -> Floats:
         seen.append({group_of[value] for value in given[0].tolist()})
