@@ -102,7 +102,7 @@ def show_points(evaluation: "Evaluation") -> None:
             "threshold": point.threshold,
             "sensitivity": _text(point.sensitivity),
             "specificity": _text(point.specificity),
-            "certified": "yes" if point.certified else f"no: {point.reason}",
+            "certified": f"{'yes' if point.certified else 'no'}: {point.reason}",
         }
         for point in evaluation.operating_points
     ]

@@ -64,6 +64,13 @@ class HeldBack:
         """Linked images share one, (n_images,)."""
         return self.images["group"].to_numpy(np.int64)
 
+    @property
+    def certifying(self) -> NDArray[np.int64]:
+        """Row numbers of the images that thresholds are chosen on."""
+        return np.flatnonzero(
+            np.ones(len(self.images)) if self.certifies is None else self.certifies
+        )
+
 
 @dataclass(frozen=True)
 class Assembled:
@@ -227,8 +234,7 @@ def _refer_fronts(
     if manifest.positive is None or not asked:
         return {}
     positive = manifest.classes.index(manifest.positive)
-    certifies = np.full(len(held_back.labels), True)
-    rows = np.flatnonzero(certifies if held_back.certifies is None else held_back.certifies)
+    rows = held_back.certifying
     rows = rows[one_per_group(held_back.groups[rows], seed=config.seed)]
     score, is_positive = decided.calibrated[rows, positive], held_back.labels[rows] == positive
     return {

@@ -103,9 +103,7 @@ def _recipe(
     point = None
     if positive is not None and ensemble.operating_points:
         name, asked = next(iter(ensemble.operating_points.items()))
-        rows = np.arange(len(before))
-        if held_back.certifies is not None:
-            rows = np.flatnonzero(held_back.certifies)
+        rows = held_back.certifying
         chosen = choose_points(
             {name: asked},
             before[rows, positive],
