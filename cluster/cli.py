@@ -20,6 +20,7 @@ from cluster.console import (
     show_tables,
     table,
 )
+from cluster.keys import keys_app
 from cluster.live import Mode
 from search.config import load_config
 from search.errors import ConsiliumError
@@ -31,6 +32,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(keys_app, name="key")
 
 INTERRUPTED = 130  # what typer returns in the place of a Ctrl-C
 Config = Annotated[Path, typer.Argument(help="an experiment's YAML; see configs/")]
@@ -202,13 +205,19 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="JPEG, PNG or WebP files")],
     operating_point: Annotated[str | None, typer.Option(help="name; the first if absent")] = None,
     prevalence: Prevalence = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="CONSILIUM_API_KEY", help="of an endpoint that asks for one"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score images with a bundle on this machine, or with an endpoint."""
     from cluster.steps import predict_images, read_prevalence
 
     shares = read_prevalence(prevalence or [])
-    rows = predict_images(bundle_or_url, images, operating_point, prevalence=shares)
+    rows = predict_images(
+        bundle_or_url, images, operating_point, prevalence=shares, api_key=api_key
+    )
     if as_json:
         print_json({"images": rows})
         return
@@ -218,14 +227,42 @@ def predict(
 @app.command()
 def serve(
     bundle: Bundle,
-    host: Annotated[str, typer.Option(help="interface to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    host: Annotated[str | None, typer.Option(help="127.0.0.1 if absent")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="8000 if absent")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="a YAML of settings: the args of configs/serve.yaml")
+    ] = None,
+    keys: Annotated[Path | None, typer.Option(help="file that consilium key add made")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="no keys, though other machines can reach the host")
+    ] = False,
+    haproxy: Annotated[
+        bool,
+        typer.Option(
+            "--haproxy", help="quicker; its ports 9101 and 8404 are open to other machines"
+        ),
+    ] = False,
     address: Address = None,
 ) -> None:
     """Serve a bundle over HTTP until Ctrl-C."""
-    from cluster.steps import serve_forever
+    from cluster.steps import serve_forever, service_settings
 
-    serve_forever(bundle, host=host, port=port, address=address)
+    settings = service_settings(
+        config, {"host": host, "port": port, "keys": keys, "insecure": insecure}
+    )
+    serve_forever(settings.of(bundle), address=address, haproxy=haproxy)
+
+
+@app.command()
+def space(
+    bundle: Bundle,
+    output: Annotated[Path, typer.Argument(help="a folder that is not there yet")],
+) -> None:
+    """Write a Gradio app, as a Hugging Face Space has it, that scores by a bundle."""
+    from serving.space.write import write_space
+
+    folder = write_space(bundle, output)
+    messages.print(f"space: {folder}; python -m pip install -r requirements.txt, then app.py")
 
 
 @app.command()

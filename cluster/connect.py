@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,13 +25,16 @@ ALLOCATOR = {
 
 
 @contextmanager
-def connected(address: str | None = None) -> Iterator[None]:
+def connected(
+    address: str | None = None, *, environment: Mapping[str, str] | None = None
+) -> Iterator[None]:
     """Ray for the length of the block: started in this process, or an existing one by address.
 
     A Ray started here keeps to loopback, has no dashboard, and leaves no file behind.
 
     Args:
         address: of an existing cluster; RAY_ADDRESS counts if it is None.
+        environment: of the processes of a Ray that is started here; what is set already counts.
 
     Raises:
         ConsiliumError: nothing answers at the address.
@@ -40,7 +43,7 @@ def connected(address: str | None = None) -> Iterator[None]:
     if address:
         yield from _existing(address)
     else:
-        yield from _embedded()
+        yield from _embedded(environment or {})
 
 
 def _existing(address: str) -> Iterator[None]:
@@ -56,11 +59,11 @@ def _existing(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _embedded() -> Iterator[None]:
+def _embedded(environment: Mapping[str, str]) -> Iterator[None]:
     # Unix sockets bear 107 characters: the folder's name must be short.
     folder = Path(tempfile.mkdtemp(prefix="ray"))
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    for name, value in ALLOCATOR.items():
+    for name, value in {**ALLOCATOR, **environment}.items():
         os.environ.setdefault(name, value)
     try:
         ray.init(

@@ -1,6 +1,7 @@
 """The steps of the flow as the command takes them: each calls one package and shows progress."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from search.config import ExperimentConfig
 if TYPE_CHECKING:
     from ensemble.build import Built
     from ensemble.evaluation.results import Evaluation
+    from serving.config import ServingConfig
 
 # Imports stand inside the steps: a search need not load what a service is made of.
 
@@ -184,17 +186,18 @@ def predict_images(
     operating_point: str | None,
     *,
     prevalence: Mapping[str, float],
+    api_key: str | None = None,
 ) -> list[dict[str, Any]]:
     """A row an image, from an endpoint where an http URL is given, else from a bundle."""
     if bundle_or_url.startswith(("http://", "https://")):
-        from search.errors import ConfigError
         from serving.client import Client
 
-        if prevalence:
-            raise ConfigError("--prevalence needs a bundle's folder; an endpoint has its own")
-        with Client(bundle_or_url) as client:
-            answer = client.predict(*images, operating_point=operating_point)
-        rows = [(found.probabilities, found.decision) for found in answer.predictions]
+        with Client(bundle_or_url, api_key=api_key) as client:
+            answer = client.predict(*images, operating_point=operating_point, prevalence=prevalence)
+        rows = [
+            (found.at_prevalence or found.probabilities, found.decision)
+            for found in answer.predictions
+        ]
     else:
         import numpy as np
 
@@ -218,18 +221,39 @@ def predict_images(
     ]
 
 
-def serve_forever(folder: Path, *, host: str, port: int, address: str | None) -> None:
-    """Serve a bundle until Ctrl-C."""
-    from ensemble.bundle import load_bundle
-    from serving.config import ServingConfig
-    from serving.start import check_port, start_service
+def service_settings(path: Path | None, given: Mapping[str, Any]) -> "ServingConfig":
+    """The service's settings: those of the command line over those of a file.
 
-    load_bundle(folder)
-    check_port(host, port)
-    with connected(address):
-        start_service(
-            ServingConfig(bundle=folder, host=host, port=port), blocking=True, announce=announce
-        )
+    Raises:
+        ConfigError: the file cannot be read, or a setting is wrong.
+    """
+    from pydantic import ValidationError
+
+    from search.document import read_document, validate_document
+    from search.errors import ConfigError
+    from serving.config import ServingConfig
+
+    said = {key: value for key, value in given.items() if value not in (None, False)}
+    if path is not None:
+        document, tree = read_document(path)
+        return validate_document(ServingConfig, document | said, tree, path)
+    try:
+        return ServingConfig.model_validate(said)
+    except ValidationError as error:
+        raise ConfigError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+
+
+def serve_forever(settings: "ServingConfig", *, address: str | None, haproxy: bool) -> None:
+    """Serve a bundle until Ctrl-C."""
+    from serving.environment import serve_environment
+
+    environment = serve_environment(haproxy=haproxy)
+    os.environ.update(environment)  # Serve reads it when it is imported, here, too
+    from serving.start import check_service, start_service
+
+    check_service(settings)
+    with connected(address, environment=environment):
+        start_service(settings, blocking=True, announce=announce)
 
 
 def announce(url: str) -> None:

@@ -1,6 +1,6 @@
 """From candidates to a bundle that decides: all that is known before the test is opened."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -25,6 +25,7 @@ from ensemble.members import with_latencies, with_views, write_members
 from ensemble.oof_views import choose_test_views
 from ensemble.outliers import build_novelty
 from ensemble.pool import pool_probs
+from ensemble.profile import Gauge, build_profile, watched
 from ensemble.runtime import Runtime
 from ensemble.seen import FILE as SEEN
 from ensemble.seen import write_seen
@@ -48,11 +49,13 @@ class HeldBack:
         images: a row an image that could be read.
         scored: what the members say of them.
         certifies: those that thresholds are chosen on, (n_images,); None where all of them are.
+        statistics: of the cheapest member's pixels, (n_images,) each.
     """
 
     images: pd.DataFrame
     scored: Scored
     certifies: NDArray[np.bool_] | None
+    statistics: Mapping[str, NDArray[np.float64]]
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -154,7 +157,9 @@ def _hold_back(
     config: ExperimentConfig, draft: Manifest, folder: Path, images: pd.DataFrame
 ) -> HeldBack:
     runtime = Runtime(Bundle(folder, draft))
-    scored = score_images(runtime, [Path(path) for path in images["path"]], threads=THREADS)
+    gauge = Gauge(_cheapest(draft).preprocessing)
+    paths = [Path(path) for path in images["path"]]
+    scored = score_images(runtime, paths, threads=THREADS, change=gauge)
     if scored.skipped:
         raise DatasetError(
             f"{next(iter(scored.skipped.values()))}; it is one of the study's images: put it back"
@@ -167,7 +172,11 @@ def _hold_back(
         n_classes=len(draft.classes),
         seed=config.seed,
     )
-    return HeldBack(images, scored, certifies)
+    return HeldBack(images, scored, certifies, gauge.columns())
+
+
+def _cheapest(draft: Manifest) -> Member:
+    return min(draft.members, key=lambda member: (member.latency_ms, member.name))
 
 
 def _decide(
@@ -178,7 +187,7 @@ def _decide(
     draft: Manifest,
     held_back: HeldBack,
 ) -> tuple[Decided, dict[str, object]]:
-    """The whole pool's calibrator and points, those of every subset, and the cascade."""
+    """The whole pool's calibrator and points, those of every subset, the cascade, the profile."""
     positive = None if draft.positive is None else draft.classes.index(draft.positive)
     weights = np.array([member.weight for member in draft.members])
     latencies = np.array([member.latency_ms for member in draft.members])
@@ -213,12 +222,14 @@ def _decide(
     if held_back.certifies is not None:
         fitted = fitted[~held_back.certifies]
     shares = np.bincount(fitted, minlength=len(draft.classes)) / len(fitted)
+    probabilities = watched(decided.calibrated, positive)
     return decided, {
         "calibrator": decided.calibrator,
         "operating_points": decided.operating_points,
         "survivors": survivors,
         "cascade": cascade,
         "prevalence": dict(zip(draft.classes, shares.tolist(), strict=True)),
+        "profile": build_profile(held_back.statistics, probabilities, _cheapest(draft).name),
     }
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from ensemble.calibration.calibrators import Calibrator
 from ensemble.config import Views
 from ensemble.decision.points import OperatingPoint
+from ensemble.profile import Profile
 from search.data.transforms import Preprocessing
 from search.document import located
 from search.params import Config, Params
@@ -127,6 +128,7 @@ class Manifest(Config):
         description="share of each class where the calibrator was fitted"
     )
     out_of_distribution: Novelty | None = None
+    profile: Profile | None = Field(None, description="of held-back images, to tell drift by")
     seen_file: str | None = Field(None, description="the images that it was made from, hashed")
     gates: list[str] = Field(default=[], description="that failed and were overridden by --force")
     provenance: dict[str, Any]
@@ -145,6 +147,7 @@ class Manifest(Config):
             "members": len(set(names)) == len(names)
             and abs(sum(member.weight for member in self.members) - 1) < 1e-6,
             "out_of_distribution": novelty is None or novelty.member in names,
+            "profile": self.profile is None or self.profile.member in names,
             "survivors": all(set(left.members) < set(names) for left in self.survivors),
         }
         for where, holds in rules.items():

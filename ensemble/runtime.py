@@ -6,10 +6,8 @@ from typing import Literal
 
 import numpy as np
 import onnxruntime
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import load_file
 
 from ensemble.bundle import Bundle
 from ensemble.decision.prevalence import prevalence_of, shift_prevalence
@@ -19,7 +17,6 @@ from ensemble.pool import pool_probs
 from ensemble.views import view_pixels
 from search.data.transforms import prepare
 from search.errors import BundleError
-from search.training.backbones import Classifier, restore_classifier
 
 Engine = Literal["onnx", "int8", "torch"]
 Pixels = NDArray[np.uint8]
@@ -58,25 +55,49 @@ class Prediction:
 
 
 class Runtime:
-    """All members of one bundle, loaded. Safe to call from several threads."""
+    """All members of one bundle, loaded. Safe to call from several threads.
 
-    def __init__(self, bundle: Bundle, *, engine: Engine = "onnx", threads: int = 1) -> None:
+    Torch is imported for its engine alone: a replica on ONNX starts in a second and holds a
+    quarter of the memory.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        engine: Engine = "onnx",
+        threads: int = 1,
+        device: str = "cpu",
+        tolerant: bool = False,
+    ) -> None:
         """Load every network of every member.
 
         Args:
             engine: onnx; int8, where the bundle has it; or torch from the canonical weights.
             threads: of one inference.
+            device: of torch: cpu or cuda.
+            tolerant: a member that cannot be loaded is noted in `lost` instead of raised.
 
         Raises:
-            BundleError: a network cannot be loaded.
+            BundleError: a network cannot be loaded; with `tolerant`, none of them can.
         """
         self.bundle = bundle
+        self.lost: dict[str, str] = {}
         members = bundle.manifest.members
         self._weights = np.array([member.weight for member in members])
-        self._networks = [
-            [_load(bundle, member, network, engine, threads) for network in member.networks]
-            for member in members
-        ]
+        self._networks: list[list[Outputs]] = []
+        for member in members:
+            try:
+                loaded = [
+                    _load(bundle, member, n, engine, threads, device) for n in member.networks
+                ]
+            except BundleError as error:
+                if not tolerant:
+                    raise
+                self.lost[member.name], loaded = str(error), []
+            self._networks.append(loaded)
+        if len(self.lost) == len(members):
+            raise BundleError(next(iter(self.lost.values())))
         self._reference = self._read_reference()
 
     def predict(self, images: Sequence[Image.Image]) -> Prediction:
@@ -105,7 +126,7 @@ class Runtime:
             batch = slice(start, start + BATCH)
             for i in range(len(self._networks)):
                 pixels = np.stack([one[i] for one in prepared[batch]])
-                probs[i, batch], near = self._ask(i, pixels)
+                probs[i, batch], near = self.ask(i, pixels)
                 if distances is not None and near is not None:
                     distances[batch] = near
         return Scores(probs, distances)
@@ -135,8 +156,17 @@ class Runtime:
         ]
         return np.concatenate([p for p, _ in parts]), np.concatenate([f for _, f in parts])
 
-    def _ask(self, member: int, pixels: Pixels) -> tuple[Floats, Floats | None]:
-        """A member's probabilities, the mean over its networks and views, and the distances."""
+    def ask(self, member: int, pixels: Pixels) -> tuple[Floats, Floats | None]:
+        """What one member says of some images.
+
+        Args:
+            member: index in the manifest; not one that is lost.
+            pixels: as `prepare` gives them for this member, (n, size, size, 3).
+
+        Returns:
+            Probabilities, (n, n_classes), the mean over its networks and views; and the distances
+            from the training data, (n,), where this member is the one that they are measured by.
+        """
         manifest = self.bundle.manifest
         views = view_pixels(pixels, manifest.test_time_augmentation)
         novelty, distances = manifest.out_of_distribution, None
@@ -182,35 +212,17 @@ def survivors_of(bundle: Bundle, names: Sequence[str]) -> Survivors | None:
     return next((s for s in bundle.manifest.survivors if set(s.members) == wanted), None)
 
 
-def load_classifier(bundle: Bundle, member: Member, network: int = 0) -> Classifier:
-    """A member's network as a torch module in evaluation mode, from its safetensors."""
-    state = load_file(bundle.folder / member.networks[network].weights_file)
-    return restore_classifier(member.params, len(bundle.manifest.classes), state)
-
-
 def _load(
-    bundle: Bundle, member: Member, network: Network, engine: Engine, threads: int
+    bundle: Bundle, member: Member, network: Network, engine: Engine, threads: int, device: str
 ) -> Outputs:
     if engine == "torch":
-        return _load_torch(bundle, member, member.networks.index(network), threads)
+        from ensemble.torch_engine import load_torch
+
+        return load_torch(bundle, member, network, threads=threads, device=device)
     if engine == "int8" and network.int8_file is None:
         raise BundleError(f"{bundle.folder}: no 8-bit members; set ensemble.int8, build it again")
     file = network.int8_file if engine == "int8" else network.onnx_file
     return _load_onnx(bundle, str(file), threads)
-
-
-def _load_torch(bundle: Bundle, member: Member, network: int, threads: int) -> Outputs:
-    torch.set_num_threads(threads)
-    classifier = load_classifier(bundle, member, network)
-
-    def outputs(pixels: Pixels) -> tuple[Floats, Floats]:
-        with torch.inference_mode():
-            given = torch.from_numpy(np.ascontiguousarray(pixels))
-            features = classifier.features(classifier.normalise(given))
-            probs = torch.softmax(classifier.head(features), dim=1)
-        return probs.numpy(), features.numpy()
-
-    return outputs
 
 
 def _load_onnx(bundle: Bundle, file: str, threads: int) -> Outputs:

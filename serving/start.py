@@ -14,6 +14,7 @@ from ensemble.bundle import load_bundle
 from search.errors import ServingError
 from serving.app import build_app
 from serving.config import ServingConfig
+from serving.http.keys import KeyRing
 
 APPLICATION = "consilium"
 
@@ -40,8 +41,7 @@ def start_service(
         ServingError: the port is in use, CPUs are too few, Serve runs already, or the service
             does not get ready.
     """
-    digest = load_bundle(config.bundle).manifest.digest
-    check_port(config.host, config.port)
+    digest = check_service(config)
     _check_cpus(config)
     if serve.status().proxies:
         raise ServingError("Ray Serve runs on this cluster already; stop it first")
@@ -63,6 +63,25 @@ def start_service(
 def stop_service() -> None:
     """Take the service and all of Serve down; Ray stays. Does nothing where none runs."""
     serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def check_service(config: ServingConfig) -> str:
+    """Refuse what a replica would refuse after a minute of trying.
+
+    Returns:
+        The bundle's digest.
+
+    Raises:
+        BundleError: the bundle cannot be served.
+        ServingError: no bundle, a bad file of keys, or a port that is in use.
+    """
+    if config.bundle is None:
+        raise ServingError("no bundle is named; give the folder that consilium ensemble made")
+    digest = load_bundle(config.bundle).manifest.digest
+    if config.keys is not None:
+        KeyRing(config.keys)
+    check_port(config.host, config.port)
+    return digest
 
 
 def check_port(host: str, port: int) -> None:

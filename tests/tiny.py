@@ -13,6 +13,7 @@ from ensemble.calibration.calibrators import Temperature
 from ensemble.export import export_onnx
 from ensemble.golden import draw_golden, write_expected
 from ensemble.manifest import Manifest, Member, Network
+from ensemble.profile import Gauge, Profile, build_profile, watched
 from ensemble.runtime import Runtime
 from search.config import WeightsConfig
 from search.params import Params
@@ -54,12 +55,23 @@ def write_tiny_bundle(folder: Path, *, n_members: int = 2, name: str = "tiny") -
             files={},
         )
         draw_golden(scratch, count=2)
+        manifest = manifest.model_copy(update={"profile": _profile(Bundle(scratch, manifest))})
         bundle = Bundle(scratch, manifest)
         write_expected(scratch, {"onnx": Runtime(bundle), "torch": Runtime(bundle, engine="torch")})
         (scratch / "metrics.json").write_text("{}\n")
         manifest = manifest.model_copy(update={"files": hash_files(scratch)})
         (scratch / MANIFEST).write_text(manifest.sealed_text())
     return folder
+
+
+def _profile(bundle: Bundle) -> Profile:
+    """Of a few tiny images, as a real bundle's is of the held-back ones."""
+    images = [tiny_image(seed) for seed in range(20)]
+    gauge = Gauge(bundle.manifest.members[0].preprocessing)
+    probs = Runtime(bundle).predict([gauge(image, i) for i, image in enumerate(images)]).probs
+    return build_profile(
+        gauge.columns(), watched(probs, bundle.positive_index), bundle.manifest.members[0].name
+    )
 
 
 def _write_member(folder: Path, index: int, n_members: int) -> Member:

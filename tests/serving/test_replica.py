@@ -1,98 +1,110 @@
-"""A service without its HTTP interface."""
+"""The real thing: Ray, Ray Serve, a replica, HTTP."""
 
-import asyncio
-import json
 import shutil
-import threading
+import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+import ray
 
-from ensemble.bundle import MANIFEST, hash_files, load_bundle
+from ensemble.bundle import load_bundle
 from ensemble.runtime import Runtime
 from search.data.transforms import decode
-from search.errors import BundleError
+from search.errors import BundleError, ServingError
+from serving.app import build_app
+from serving.client import Client
 from serving.config import ServingConfig
-from serving.service import Service
+from serving.start import check_port, start_service, stop_service
 from tests.tiny import tiny_bytes
 
 
-def rebuilt(folder: Path, old: Path, *, golden: float | None = None, **changes: Any) -> Path:
-    """A copy of a bundle with changes, and a golden image whose probabilities are off by some."""
-    shutil.copytree(old, folder)
-    if golden is not None:
-        (folder / "golden" / "0.png").write_bytes(tiny_bytes(7))
-        probs = Runtime(load_bundle(old)).predict([decode(tiny_bytes(7))]).probs[0]
-        off = (probs + np.array([golden, -golden])).tolist()
-        (folder / "golden" / "probs.json").write_text(json.dumps({"onnx": {"0.png": off}}))
-    manifest = load_bundle(old).manifest.model_copy(update=changes)
-    manifest = manifest.model_copy(update={"files": hash_files(folder)})
-    (folder / MANIFEST).write_text(manifest.sealed_text())
-    return folder
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
-def test_golden_images_that_come_out_as_built_let_a_service_start(
-    tmp_path: Path, bundle_folder: Path
-) -> None:
-    folder = rebuilt(tmp_path / "bundle", bundle_folder, golden=1e-5)
-    service = Service(ServingConfig(bundle=folder))
-    assert service.ready
-    service.close()
+@pytest.fixture(scope="module")
+def config(bundle_folder: Path) -> ServingConfig:
+    return ServingConfig(bundle=bundle_folder, port=free_port(), max_image_bytes=100_000)
 
 
-def test_golden_images_that_come_out_otherwise_stop_it(tmp_path: Path, bundle_folder: Path) -> None:
-    folder = rebuilt(tmp_path / "bundle", bundle_folder, golden=2e-3)
-    with pytest.raises(BundleError, match=r"golden images come out 2\.0e-03 off"):
-        Service(ServingConfig(bundle=folder))
+@pytest.fixture(scope="module")
+def url(config: ServingConfig) -> Iterator[str]:
+    folder = tempfile.mkdtemp(prefix="ray")  # short: a Unix socket's path has 107 bytes at most
+    ray.init(num_cpus=2, include_dashboard=False, _temp_dir=folder, log_to_driver=False)
+    try:
+        yield start_service(config)
+    finally:
+        stop_service()
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_a_changed_bundle_is_not_served(tmp_path: Path, bundle_folder: Path) -> None:
-    folder = rebuilt(tmp_path / "bundle", bundle_folder)
-    (folder / "card.md").write_text("# another\n")
-    with pytest.raises(BundleError, match=r"card\.md: changed"):
-        Service(ServingConfig(bundle=folder))
+def test_http_gives_the_runtimes_probabilities(url: str, bundle_folder: Path) -> None:
+    file = tiny_bytes(5, kind="JPEG")
+    answer = httpx.post(
+        f"{url}/v1/predict", content=file, headers={"content-type": "image/jpeg"}
+    ).json()
+    probs = Runtime(load_bundle(bundle_folder)).predict([decode(file)]).probs[0]
+    found = list(answer["predictions"][0]["probabilities"].values())
+    np.testing.assert_allclose(found, probs, atol=1e-5)
 
 
-def test_without_a_positive_class_nothing_is_decided(tmp_path: Path, bundle_folder: Path) -> None:
-    folder = rebuilt(tmp_path / "bundle", bundle_folder, positive=None)
-    service = Service(ServingConfig(bundle=folder))
-    file = tiny_bytes(3)
-    [found] = asyncio.run(service.predict([file], service.bundle.operating_point()))
-    service.close()
-    assert (found.decision, found.operating_point) == (None, None)
-    members = Runtime(service.bundle).predict([decode(file)])
-    top = int(members.probs[0].argmax())
-    assert found.spread == pytest.approx(float(members.member_probs[:, 0, top].std()))
+def test_the_request_id_of_serve_is_the_answers(url: str) -> None:
+    response = httpx.post(f"{url}/v1/predict", files=[("image", tiny_bytes())])
+    assert response.json()["request_id"] == response.headers["x-request-id"]
 
 
-def test_without_an_operating_point_nothing_is_decided(service: Service) -> None:
-    [found] = asyncio.run(service.predict([tiny_bytes()], None))
-    assert (found.decision, found.operating_point) == (None, None)
+def test_the_client_gets_an_answer_for_every_image(url: str, bundle_folder: Path) -> None:
+    with Client(url) as client:
+        assert client.ready()
+        assert client.model().bundle.digest == load_bundle(bundle_folder).manifest.digest
+        answer = client.predict(tiny_bytes(1), tiny_bytes(2), operating_point="balanced")
+    assert len(answer.predictions) == 2
 
 
-def test_a_probability_at_the_threshold_is_positive(service: Service) -> None:
-    [found] = asyncio.run(service.predict([tiny_bytes()], None))
-    default = service.bundle.operating_point()
-    assert default is not None
-    point = default.model_copy(update={"threshold": found.probabilities["malignant"]})
-    [at] = asyncio.run(service.predict([tiny_bytes()], point))
-    above = point.model_copy(update={"threshold": float(np.nextafter(point.threshold, 1))})
-    [below] = asyncio.run(service.predict([tiny_bytes()], above))
-    assert (at.decision, below.decision) == ("positive", "negative")
+def test_problems_pass_through_serve(url: str) -> None:
+    with Client(url) as client:
+        with pytest.raises(ServingError, match="too_large: image 1 has more than 100000 bytes"):
+            client.predict(b"\xff\xd8\xff" + bytes(1_000_000))
+        with pytest.raises(ServingError, match="unsupported_type"):
+            client.predict(b"text")
 
 
-def test_nothing_heavy_is_done_on_the_event_loop(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    threads: list[str] = []
+def test_a_port_in_use_is_refused(url: str, config: ServingConfig) -> None:
+    with pytest.raises(ServingError, match=f"{config.port}: address already in use; choose"):
+        start_service(config)
+    assert httpx.get(f"{url}/readyz").is_success
 
-    def spy(file: bytes, index: int, *, max_pixels: int) -> Any:
-        threads.append(threading.current_thread().name)
-        return decode(file, max_pixels=max_pixels)
 
-    monkeypatch.setattr("serving.service.decode_image", spy)
-    asyncio.run(service.predict([tiny_bytes(), tiny_bytes(1)], None))
-    assert len(threads) == 2
-    assert all(name.startswith("members") for name in threads)
+def test_a_second_service_on_one_ray_is_refused(url: str, config: ServingConfig) -> None:
+    with pytest.raises(ServingError, match="runs on this cluster already"):
+        start_service(config.model_copy(update={"port": free_port()}))
+    assert httpx.get(f"{url}/readyz").is_success
+
+
+def test_more_cpus_than_ray_has_are_refused(url: str, config: ServingConfig) -> None:
+    greedy = config.model_copy(update={"port": free_port(), "cpus": 3})
+    with pytest.raises(ServingError, match="3 CPUs are needed and Ray has 2; lower"):
+        start_service(greedy)
+
+
+def test_an_address_that_is_not_this_machines_is_refused() -> None:
+    with pytest.raises(ServingError, match=r"192\.0\.2\.77:8000: .*; choose another port or host"):
+        check_port("192.0.2.77", 8000)
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"no readable bundle\.json"):
+        start_service(ServingConfig(bundle=tmp_path))
+
+
+def test_a_yaml_reaches_the_builder_checked(bundle_folder: Path) -> None:
+    assert build_app.__annotations__["args"] is ServingConfig
+    assert build_app(ServingConfig(bundle=bundle_folder)) is not None

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Receive
 
 from search.data.transforms import decode
 from serving.config import ServingConfig
-from serving.images import check_type, decode_image, read_images
+from serving.http.body import Body, Room
+from serving.http.images import check_type, read_images
+from serving.images import decode_image
 from serving.problems import ProblemError
 from tests.tiny import tiny_bytes, tiny_image
 
@@ -24,9 +25,9 @@ CONFIG = ServingConfig(
 MULTIPART = "multipart/form-data; boundary=cut"
 
 
-def request(kind: str | None, receive: Receive) -> Request:
-    headers = [] if kind is None else [(b"content-type", kind.encode())]
-    return Request({"type": "http", "method": "POST", "headers": headers}, receive)
+async def images_of(kind: str | None, receive: Receive) -> list[bytes]:
+    body = Body(receive, limit=CONFIG.max_body_bytes, seconds=10, room=Room(1_000_000))
+    return await read_images(kind or "", body.chunks(), CONFIG)
 
 
 def read(kind: str | None, chunks: Sequence[bytes]) -> list[bytes]:
@@ -35,7 +36,7 @@ def read(kind: str | None, chunks: Sequence[bytes]) -> list[bytes]:
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
 
-    return asyncio.run(read_images(request(kind, receive), CONFIG))
+    return asyncio.run(images_of(kind, receive))
 
 
 def refusal(kind: str | None, *chunks: bytes) -> tuple[int, str]:
@@ -71,8 +72,8 @@ def test_nothing_is_read_past_the_limit() -> None:
         taken += 1
         return {"type": "http.request", "body": bytes(5_000), "more_body": True}
 
-    with pytest.raises(ProblemError, match="the body has more than 8000 bytes"):
-        asyncio.run(read_images(request("image/jpeg", receive), CONFIG))
+    with pytest.raises(ProblemError, match="the image has more than 8000 bytes"):
+        asyncio.run(images_of("image/jpeg", receive))
     assert taken == 2
 
 

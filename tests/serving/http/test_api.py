@@ -9,10 +9,11 @@ from fastapi.testclient import TestClient
 from ensemble.bundle import load_bundle
 from ensemble.runtime import Runtime
 from search.data.transforms import decode
-from serving.api import build_api
 from serving.config import ServingConfig
+from serving.http.api import build_api
 from serving.schemas import NOTICE, PredictAnswer, Problem
-from serving.service import Service
+from serving.scoring.service import Service
+from tests.serving.conftest import started
 from tests.tiny import tiny_bytes, tiny_image
 
 PREDICT = "/v1/predict"
@@ -44,7 +45,7 @@ def test_a_raw_body_gets_the_runtimes_probabilities(
     assert list(prediction.probabilities) == ["benign", "malignant"]
     np.testing.assert_allclose(list(prediction.probabilities.values()), probs, atol=1e-5)
     assert (prediction.width, prediction.height) == (40, 32)
-    assert answer.bundle.digest == service.bundle.manifest.digest
+    assert answer.bundle.digest == service.manifest.digest
     assert answer.notice == NOTICE == "Educational and research use; not a medical device."
 
 
@@ -65,7 +66,9 @@ def test_the_spread_is_the_members_standard_deviation(
     file = tiny_bytes(4)
     answer = http.post(PREDICT, content=file, headers=PNG).json()
     members = Runtime(load_bundle(bundle_folder)).predict([decode(file)]).member_probs
-    assert answer["predictions"][0]["spread"] == pytest.approx(float(members[:, 0, 1].std()))
+    assert answer["predictions"][0]["uncertainty"]["spread"] == pytest.approx(
+        float(members[:, 0, 1].std())
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,7 +123,7 @@ def test_each_limit_has_its_own_code(http: TestClient) -> None:
 
 
 def test_no_image_at_all_is_refused(http: TestClient) -> None:
-    problem(http, 422, "no_image")
+    problem(http, 422, "no_image", headers=PNG)
     problem(http, 422, "no_image", files={"picture": tiny_bytes()})
 
 
@@ -131,7 +134,7 @@ def test_an_invalid_parameter_is_a_problem_too(http: TestClient) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
-    [("GET", "/v2", 404, "not_found"), ("GET", PREDICT, 405, "method_not_allowed")],
+    [("GET", "/v3", 404, "not_found"), ("GET", PREDICT, 405, "method_not_allowed")],
 )
 def test_the_frameworks_own_errors_are_problems(
     http: TestClient, method: str, path: str, status: int, code: str
@@ -143,18 +146,22 @@ def test_the_frameworks_own_errors_are_problems(
     assert response.headers.get("allow") == ("POST" if status == 405 else None)
 
 
-def test_a_failure_tells_nothing_about_the_inside(service: Service) -> None:
-    app = build_api(service)
-
-    @app.get("/fails")
-    async def fail() -> None:
+def test_a_failure_tells_nothing_about_the_inside(
+    http: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("secret")
 
-    with TestClient(app, raise_server_exceptions=False) as http:
-        response = http.get("/fails")
-    found = Problem.model_validate_json(response.content)
-    assert (response.status_code, found.code) == (500, "internal")
-    assert "secret" not in response.text
+    monkeypatch.setattr(service, "describe", fail)
+    monkeypatch.setattr(service, "predict", fail)
+    answers = [
+        http.get("/v1/model"),
+        http.post(PREDICT, content=tiny_bytes(), headers=PNG),
+    ]
+    for response in answers:
+        found = Problem.model_validate_json(response.content)
+        assert (response.status_code, found.code) == (500, "internal")
+        assert "secret" not in response.text
 
 
 def test_a_request_keeps_its_id_unless_that_is_long_or_strange(http: TestClient) -> None:
@@ -172,7 +179,7 @@ def test_a_request_keeps_its_id_unless_that_is_long_or_strange(http: TestClient)
 
 def test_the_model_is_described(http: TestClient, service: Service) -> None:
     answer = http.get("/v1/model").json()
-    manifest = service.bundle.manifest
+    manifest = service.manifest
     assert answer["bundle"] == {"name": "tiny", "version": "1", "digest": manifest.digest}
     assert (answer["classes"], answer["positive"]) == (["benign", "malignant"], "malignant")
     assert answer["members"][0] == {
@@ -188,13 +195,13 @@ def test_the_model_is_described(http: TestClient, service: Service) -> None:
 
 
 def test_live_and_ready_differ_while_a_service_stops(bundle_folder: Path) -> None:
-    service = Service(ServingConfig(bundle=bundle_folder))
+    service = started(ServingConfig(bundle=bundle_folder))
     with TestClient(build_api(service)) as http:
-        assert http.get("/readyz").json() == {"status": "ready"}
+        assert http.get("/readyz").json() == {"status": "ready", "degraded": None}
         service.close()
         assert http.get("/readyz").json()["code"] == "not_ready"
         assert http.get("/readyz").status_code == 503
-        assert http.get("/healthz").json() == {"status": "live"}
+        assert http.get("/healthz").json() == {"status": "live", "degraded": None}
 
 
 def test_the_description_is_valid_openapi_and_shows_both_kinds_of_body(http: TestClient) -> None:
@@ -207,14 +214,96 @@ def test_the_description_is_valid_openapi_and_shows_both_kinds_of_body(http: Tes
         "image/png",
         "image/webp",
     ]
-    assert set(operation["responses"]) == {"200", "400", "413", "415", "422", "500"}
+    assert set(operation["responses"]) == {
+        *("200", "400", "401", "403", "408", "413", "415", "422", "429", "500", "503")
+    }
     assert list(operation["responses"]["422"]["content"]) == ["application/problem+json"]
     assert "HTTPValidationError" not in str(document)
 
 
-def test_no_page_loads_anything_from_another_host(http: TestClient) -> None:
+def test_the_page_and_its_files_are_served_with_a_strict_policy(http: TestClient) -> None:
     assert http.get("/docs").status_code == http.get("/redoc").status_code == 404
-    page = http.get("/").text
-    assert "/v1/predict" in page
-    assert NOTICE in page
-    assert "http" not in page
+    page = http.get("/")
+    assert NOTICE in page.text
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    kinds = [http.get(path).headers["content-type"] for path in ("/page.css", "/page.js")]
+    assert [kind.partition(";")[0] for kind in kinds] == ["text/css", "text/javascript"]
+
+
+def test_the_bundles_golden_images_are_the_pages_examples(http: TestClient) -> None:
+    paths = http.get("/v1/model").json()["examples"]
+    assert paths == ["/examples/0.png", "/examples/1.png"]
+    example = http.get(paths[0])
+    assert (example.status_code, example.headers["content-type"]) == (200, "image/png")
+    assert example.content.startswith(b"\x89PNG")
+    for name in ("2.png", "probs.json", "..%2Fbundle.json"):
+        assert http.get(f"/examples/{name}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "rule"),
+    [
+        ("operating_pont=balanced", "operating_pont: is not known here"),
+        ("members=perhaps", "members: must be true or false"),
+        ("prevalence=malignant", "prevalence: must be CLASS:SHARE"),
+        ("prevalence=malignant:nan", "prevalence: must be CLASS:SHARE"),
+        ("operating_point=a&operating_point=b", "operating_point: is given twice"),
+        ("operating_point=", "operating_point: must have 1 to 100 characters"),
+        ("members=%ff", "the query cannot be read"),
+    ],
+)
+def test_a_parameter_that_says_nothing_is_refused(http: TestClient, query: str, rule: str) -> None:
+    found = http.post(f"{PREDICT}?{query}", content=tiny_bytes(), headers=PNG).json()
+    assert (found["status"], found["code"]) == (422, "invalid_parameter")
+    assert found["detail"].startswith(rule)
+
+
+def test_a_prevalence_shifts_what_is_told_and_leaves_the_decision(http: TestClient) -> None:
+    def asked(query: str) -> dict[str, object]:
+        answer = http.post(f"{PREDICT}{query}", content=tiny_bytes(3), headers=PNG).json()
+        found: dict[str, object] = answer["predictions"][0]
+        return found
+
+    plain, rare = asked(""), asked("?prevalence=malignant:0.01")
+    assert plain["at_prevalence"] is None
+    assert rare["probabilities"] == plain["probabilities"]
+    assert rare["decision"] == plain["decision"]
+    shifted = rare["at_prevalence"]
+    assert isinstance(shifted, dict)
+    # Bayes: the odds times the ratio of the odds of the two prevalences, 0.01 here and 0.4 there.
+    p = plain["probabilities"]["malignant"]  # type: ignore[index]
+    odds = p / (1 - p) * (0.01 / 0.99) / (0.4 / 0.6)
+    assert shifted["malignant"] == pytest.approx(odds / (1 + odds), rel=1e-6)
+
+
+def test_a_prevalence_of_no_class_is_refused(http: TestClient) -> None:
+    found = http.post(f"{PREDICT}?prevalence=mole:0.1", content=tiny_bytes(), headers=PNG).json()
+    assert (found["status"], found["code"]) == (422, "invalid_prevalence")
+
+
+def test_members_tell_their_own_probabilities_where_asked(
+    http: TestClient, bundle_folder: Path
+) -> None:
+    answer = http.post(f"{PREDICT}?members=true", content=tiny_bytes(5), headers=PNG).json()
+    prediction = answer["predictions"][0]
+    expected_probs = Runtime(load_bundle(bundle_folder)).predict([decode(tiny_bytes(5))])
+    told = [list(probs.values()) for probs in prediction["members"].values()]
+    assert list(prediction["members"]) == ["cnn_0", "cnn_1"]
+    np.testing.assert_allclose(told, expected_probs.member_probs[:, 0], atol=1e-5)
+    assert prediction["asked"] == 2
+
+
+def test_an_explanation_that_nobody_gives_is_refused(http: TestClient) -> None:
+    found = http.post("/v1/explain", content=tiny_bytes(), headers=PNG).json()
+    assert (found["status"], found["code"]) == (422, "no_explanations")
+
+
+def test_each_answer_forbids_guessing_its_type(http: TestClient) -> None:
+    answers = [http.get("/"), http.get("/v1/model"), http.post(PREDICT), http.get("/nowhere")]
+    assert {a.headers["x-content-type-options"] for a in answers} == {"nosniff"}
+
+
+def test_a_replica_tells_its_own_counts(http: TestClient) -> None:
+    http.post(PREDICT, content=tiny_bytes(), headers=PNG)
+    text = http.get("/metrics").text
+    assert 'consilium_requests_total{route="/v1/predict",status="200"}' in text

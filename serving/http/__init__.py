@@ -1,0 +1,4 @@
+"""From HTTP to the service and back.
+
+In: requests. Out: answers, or problem documents; front.py is where each request arrives.
+"""

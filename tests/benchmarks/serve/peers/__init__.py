@@ -1,0 +1,1 @@
+"""Other servers of the same members: a raw image in, JSON probabilities out."""
