@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
   $$p -c '$(USABLE)' 2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-all bench-search bench-ensemble check format clean
+.PHONY: demo test test-all bench-search bench-ensemble bench-serve check format clean
 .DEFAULT_GOAL := test
 
 .venv/installed: pyproject.toml constraints.txt
@@ -36,9 +36,12 @@ bench-search: .venv/installed  ## how fast and how large a search is: tables, an
 bench-ensemble: .venv/installed  ## selection, calibration, bootstrap: a table, and a line of JSON
 	@$(BIN)/python -m tests.benchmarks.ensemble $(ARGS)
 
+bench-serve: .venv/installed  ## the service beside its limit and other servers: tables, and a line of JSON
+	@$(BIN)/python -m tests.benchmarks.serve $(ARGS)
+
 format: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv outputs build *.egg-info
+	rm -rf .venv .venv-peers outputs build *.egg-info

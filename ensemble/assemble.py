@@ -14,7 +14,7 @@ from ensemble.bundle import Bundle
 from ensemble.calibration.calibrators import Identity
 from ensemble.calibration.results import CalibratorWorth
 from ensemble.candidates import Candidates, calibration_images
-from ensemble.cascade import Panel, build_cascade, prefixes
+from ensemble.cascade import Panel, build_cascade, first_asked, prefixes
 from ensemble.config import EnsembleConfig
 from ensemble.decision.choose import one_per_group
 from ensemble.decision.fit import Decided, certifying_half, fit_decision
@@ -157,7 +157,7 @@ def _hold_back(
     config: ExperimentConfig, draft: Manifest, folder: Path, images: pd.DataFrame
 ) -> HeldBack:
     runtime = Runtime(Bundle(folder, draft))
-    gauge = Gauge(_cheapest(draft).preprocessing)
+    gauge = Gauge(first_asked(draft.members).preprocessing)
     paths = [Path(path) for path in images["path"]]
     scored = score_images(runtime, paths, threads=THREADS, change=gauge)
     if scored.skipped:
@@ -173,10 +173,6 @@ def _hold_back(
         seed=config.seed,
     )
     return HeldBack(images, scored, certifies, gauge.columns())
-
-
-def _cheapest(draft: Manifest) -> Member:
-    return min(draft.members, key=lambda member: (member.latency_ms, member.name))
 
 
 def _decide(
@@ -229,7 +225,9 @@ def _decide(
         "survivors": survivors,
         "cascade": cascade,
         "prevalence": dict(zip(draft.classes, shares.tolist(), strict=True)),
-        "profile": build_profile(held_back.statistics, probabilities, _cheapest(draft).name),
+        "profile": build_profile(
+            held_back.statistics, probabilities, first_asked(draft.members).name
+        ),
     }
 
 

@@ -15,7 +15,7 @@ from ensemble.decision.choose import one_per_group
 from ensemble.decision.fit import Decided
 from ensemble.decision.intervals import clopper_pearson
 from ensemble.decision.points import Decision, OperatingPoint
-from ensemble.manifest import Agreement, Cascade, Exit, Stage, Survivors
+from ensemble.manifest import Agreement, Cascade, Exit, Member, Stage, Survivors
 from ensemble.survivors import pool_subset
 
 Floats = NDArray[np.float64]
@@ -69,6 +69,12 @@ def member_order(weights: NDArray[np.floating], latencies: NDArray[np.floating])
     """Members by latency per weight, cheapest first; of equals the one that stands first."""
     price = np.asarray(latencies, np.float64) / np.asarray(weights, np.float64)
     return [int(i) for i in np.argsort(price, kind="stable")]
+
+
+def first_asked(members: Sequence[Member]) -> Member:
+    """The member that a cascade asks first: whatever every image needs is measured by it."""
+    weights = np.array([member.weight for member in members])
+    return members[member_order(weights, np.array([m.latency_ms for m in members]))[0]]
 
 
 def prefixes(

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from ensemble.cascade import first_asked
 from ensemble.config import NoveltyConfig
 from ensemble.manifest import Novelty
 from ensemble.not_lesions import KINDS, not_lesions, read_folder
@@ -42,7 +43,7 @@ def build_novelty(
         folder: of the bundle that is being built.
     """
     members = runtime.bundle.manifest.members
-    cheapest = min(range(len(members)), key=lambda i: (members[i].latency_ms, members[i].name))
+    cheapest = members.index(first_asked(members))
     rows = training.sample(min(REFERENCE, len(training)), random_state=seed)
     features = _features(runtime, cheapest, (decode(Path(path)) for path in rows["path"]))
     reference = build_reference(features, limit=REFERENCE, k=K, seed=seed)

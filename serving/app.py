@@ -4,6 +4,7 @@ Without `from __future__ import annotations`: Ray reads the annotation to valida
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -17,7 +18,7 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from search.errors import ServingError
+from search.errors import BundleError, ServingError
 from serving.config import ExplainConfig, Rollout, ServingConfig, as_user_config
 from serving.explain.explainer import Explainer
 from serving.http.api import build_api
@@ -28,6 +29,7 @@ from serving.scoring.question import Prepared
 from serving.scoring.service import Service
 
 RETRY_AFTER_S = 1
+logger = logging.getLogger("consilium.explain")
 
 
 class Ingress(Service):
@@ -62,7 +64,7 @@ class Ingress(Service):
                 /v1/model and in the log while the bundle before serves on: an error here would
                 have Serve kill the replica.
         """
-        if not self.ready:
+        if not self.open:
             await asyncio.to_thread(self.start, read_rollout(user_config))
             self.begin()
             return
@@ -70,6 +72,15 @@ class Ingress(Service):
             await super().reconfigure(read_rollout(user_config))
         except ServingError as error:
             self.versions.refuse("user_config", str(error))
+
+    def check_health(self) -> None:
+        """Called by Ray Serve, which replaces a replica that raises.
+
+        Raises:
+            ServingError: so many members are lost that nobody is left to answer.
+        """
+        if self.open and not self.panel.answers:
+            raise ServingError("too few members are left to answer; the log tells which failed")
 
     async def _together(self, prepared: Prepared) -> Verdict:
         found = await self._judge(prepared)
@@ -97,6 +108,11 @@ class Explaining:
             return self._first.result().explain(*question)
         except ProblemError as problem:
             return problem.status, problem.code, problem.detail
+        except BundleError as error:
+            logger.error("the bundle cannot be explained: %s", error)  # noqa: TRY400
+            return 503, "not_ready", "the bundle cannot be loaded to explain it; try again later"
+        except ServingError as error:
+            return 422, "no_explanations", str(error)
 
 
 def _begin_explainer(first: "Future[Explainer]", max_pixels: int) -> None:
@@ -121,8 +137,9 @@ def judge_all(batch: Sequence[Prepared]) -> list[Verdict | Exception]:
         try:
             verdicts = panel.judge(pixels, point, every_member=every)
             found |= dict(zip(indices, verdicts, strict=True))
-        except Exception as error:  # of one group; the others have their answers
-            found |= dict.fromkeys(indices, error)
+        except Exception as error:  # one image's fault, or of all who ask alike
+            alone = len(indices) == 1
+            found |= {i: error if alone else judge_all([batch[i]])[0] for i in indices}
     return [found[i] for i in range(len(batch))]
 
 
@@ -134,6 +151,8 @@ def read_rollout(user_config: dict[str, Any] | None) -> Rollout:
     """
     try:
         return Rollout.model_validate(user_config or {})
+    except (RuntimeError, OSError) as error:  # the home folder of nobody; links in a circle
+        raise ServingError("user_config: a path cannot be resolved; name absolute ones") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"]) or "user_config"

@@ -10,37 +10,19 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import httpx
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from search.errors import ConfigError, DamagedImageError, ServingError
 from serving.config import Rollout, as_user_config
 from serving.retries import Attempts, Retries, is_busy, parse_retry_after
-from serving.schemas import (
-    Answer,
-    ExplainAnswer,
-    Health,
-    ModelAnswer,
-    PredictAnswer,
-    Problem,
-    VersionState,
-)
-from serving.scoring.compare import Counts
+from serving.schemas import ExplainAnswer, Health, ModelAnswer, PredictAnswer, Problem
+from serving.scoring.state import RolloutState
 
 M = TypeVar("M", bound=BaseModel)
 # Nothing was sent yet. A connection that breaks later may have been answered: not tried again.
 UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 ROLLOUT = "/v1/admin/rollout"
-
-
-class RolloutState(Answer):
-    """/v1/admin/…: what is wanted of all replicas, and how far the one that answers is."""
-
-    rollout: Rollout
-    previous: Rollout | None = None
-    versions: list[VersionState]
-    comparisons: dict[str, Counts] = Field(default={}, description="by canary or shadow")
-    reason: str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from pydantic import BaseModel
 
 from search.errors import ServingError
 from serving import calls
-from serving.calls import Call, Outcome, RolloutState, Side, as_reply
+from serving.calls import Call, Outcome, Side, as_reply
 from serving.config import Rollout
 from serving.retries import Attempts, Retries
 from serving.schemas import ExplainAnswer, ModelAnswer, PredictAnswer
+from serving.scoring.state import RolloutState
 
 M = TypeVar("M", bound=BaseModel)
 DEFAULT = Retries()

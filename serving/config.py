@@ -1,5 +1,6 @@
 """What the service may use and accept, and which bundles it serves."""
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -10,7 +11,6 @@ from search.data.transforms import MAX_PIXELS
 from search.params import Config
 
 MEBIBYTE = 1024 * 1024
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Version(Config):
@@ -113,10 +113,12 @@ class ServingConfig(Config):
     max_image_bytes: PositiveInt = Field(20 * MEBIBYTE, description="of one image file")
     max_body_bytes: PositiveInt = Field(64 * MEBIBYTE, description="of a whole request")
     max_held_bytes: PositiveInt = Field(
-        512 * MEBIBYTE, description="of bodies in one replica at a time; more are answered 429"
+        512 * MEBIBYTE, description="of bodies that are read or answered; more are answered 429"
     )
     max_images: PositiveInt = Field(16, description="in one request")
-    max_pixels: PositiveInt = Field(MAX_PIXELS, description="width times height of one image")
+    max_pixels: int = Field(
+        25_000_000, ge=1, le=MAX_PIXELS, description="of one image; each costs up to 20 bytes"
+    )
 
     cascade: bool = Field(True, description="where the bundle has one")
     explain: ExplainConfig | None = ExplainConfig()
@@ -141,9 +143,14 @@ class ServingConfig(Config):
             raise ValueError(
                 f"max_replicas {self.max_replicas} is below min_replicas {self.min_replicas}"
             )
+        if self.max_waiting_images < self.max_images:
+            raise ValueError(
+                f"max_waiting_images {self.max_waiting_images} is below max_images "
+                f"{self.max_images}: a request of so many would always be refused"
+            )
         if self.gpus and self.engine != "torch":
             raise ValueError(f"engine {self.engine} runs on CPUs; set engine: torch, or gpus: 0")
-        if self.host not in LOOPBACK and self.keys is None and not self.insecure:
+        if not _is_loopback(self.host) and self.keys is None and not self.insecure:
             raise ValueError(
                 f"host {self.host} can be reached from other machines and no keys are asked for; "
                 "name a file of keys (consilium key add), or say insecure"
@@ -164,6 +171,13 @@ class ServingConfig(Config):
         """Where the service answers, as seen from its own machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def as_user_config(rollout: Rollout) -> dict[str, Any]:

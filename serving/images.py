@@ -9,6 +9,8 @@ from search.errors import DamagedImageError
 from serving.problems import ProblemError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+START_OF_SCAN = b"\xff\xda"  # of a JPEG; its compressed data cannot hold it
+MOST_SCANS = 40  # encoders write about ten
 
 
 def decode_image(file: bytes, index: int, *, max_pixels: int) -> Image.Image:
@@ -17,6 +19,13 @@ def decode_image(file: bytes, index: int, *, max_pixels: int) -> Image.Image:
     Raises:
         ProblemError: 413 for too many pixels, 422 for a damaged file.
     """
+    # Each scan of a progressive JPEG costs as much as the whole image, and may have 75 bytes.
+    if file.startswith(b"\xff\xd8") and file.count(START_OF_SCAN) > MOST_SCANS:
+        raise ProblemError(
+            422,
+            "damaged_image",
+            f"image {index}: more than {MOST_SCANS} scans; save it as a baseline JPEG",
+        )
     if _pixels(file) > max_pixels:
         raise ProblemError(
             413,

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from search.errors import BundleError, ServingError
 from serving.config import Rollout, ServingConfig, Version
+from serving.http.inlined import inlined
 from serving.http.problems import problem_responses
 from serving.problems import ProblemError
-from serving.schemas import Answer, VersionState
 from serving.scoring.board import Desired
-from serving.scoring.compare import Comparison, Counts
+from serving.scoring.compare import Comparison
+from serving.scoring.state import RolloutState
 from serving.scoring.versions import Versions
 
 LARGEST_BODY = 64 * 1024  # bytes
@@ -44,35 +45,14 @@ class Administered(Protocol):
     def comparison(self) -> Comparison: ...
 
 
-class RolloutAnswer(Answer):
-    """What is wanted of all replicas, and how far the one that answers is."""
-
-    rollout: Rollout = Field(description="wanted of every replica; they follow within seconds")
-    previous: Rollout | None = Field(description="what a rollback goes to")
-    versions: list[VersionState] = Field(description="on the replica that answers")
-    comparisons: dict[str, Counts] = Field(
-        description="by role of the bundle that was asked besides, on the replica that answers"
-    )
-    reason: str | None = Field(description="why an admin's rollout is not followed, if it is not")
-
-
-def _inlined(schema: Any, defs: dict[str, Any]) -> Any:
-    """A JSON schema without references, which would point nowhere within OpenAPI's document."""
-    if isinstance(schema, list):
-        return [_inlined(item, defs) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        return _inlined(defs[schema["$ref"].rpartition("/")[2]], defs)
-    return {key: _inlined(value, defs) for key, value in schema.items() if key != "$defs"}
-
-
-SCHEMA = Rollout.model_json_schema()
+EXAMPLE = {
+    "bundles": {"new": {"path": "/srv/bundles/lesions-2"}, "old": {"path": "/srv/bundles/lesions"}},
+    "serving": "old",
+    "canary": {"name": "new", "percent": 5},
+}
+JSON_BODY = {"schema": inlined(Rollout.model_json_schema()), "example": EXAMPLE}
 BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": _inlined(SCHEMA, SCHEMA["$defs"])}},
-    }
+    "requestBody": {"required": True, "content": {"application/json": JSON_BODY}}
 }
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"])
@@ -103,30 +83,30 @@ Wanted = Annotated[Rollout, Depends(the_rollout)]
 
 
 @router.get("/rollout", responses=problem_responses(500, 503))
-async def rollout(service: Served) -> RolloutAnswer:
+async def rollout(service: Served) -> RolloutState:
     """What is wanted, what is loaded, and how the others compare."""
     return await _done(_answer, service)
 
 
 @router.put("/rollout", openapi_extra=BODY, responses=problem_responses(403, 413, 422, 500, 503))
-async def set_rollout(service: Served, rollout: Wanted) -> RolloutAnswer:
+async def set_rollout(service: Served, rollout: Wanted) -> RolloutState:
     """Load and check what is new, swap, and have every replica follow; or change nothing."""
     return await _done(_set, service, rollout)
 
 
 @router.post("/promote", responses=problem_responses(409, 422, 500, 503))
-async def promote(service: Served) -> RolloutAnswer:
+async def promote(service: Served) -> RolloutState:
     """The canary becomes the serving bundle; the one before stays loaded."""
     return await _done(_promote, service)
 
 
 @router.post("/rollback", responses=problem_responses(409, 422, 500, 503))
-async def rollback(service: Served) -> RolloutAnswer:
+async def rollback(service: Served) -> RolloutState:
     """Back to the rollout before; once more undoes that."""
     return await _done(_rollback, service)
 
 
-async def _done(work: Callable[..., RolloutAnswer], *args: Any) -> RolloutAnswer:
+async def _done(work: Callable[..., RolloutState], *args: Any) -> RolloutState:
     """The answer of blocking work."""
     try:
         return await asyncio.to_thread(work, *args)
@@ -147,7 +127,7 @@ def _parse(body: bytes) -> Rollout:
         ) from error
 
 
-def _set(service: Administered, rollout: Rollout) -> RolloutAnswer:
+def _set(service: Administered, rollout: Rollout) -> RolloutState:
     known = [service.desired.configuration, service.desired.wanted()]
     for name, version in rollout.bundles.items():
         if not _allowed(name, version, known, service.config.bundle_root):
@@ -155,7 +135,7 @@ def _set(service: Administered, rollout: Rollout) -> RolloutAnswer:
     return _change(service, rollout)
 
 
-def _promote(service: Administered) -> RolloutAnswer:
+def _promote(service: Administered) -> RolloutState:
     now = service.desired.wanted()
     if now.canary is None:
         raise ProblemError(409, "no_canary", "there is no canary; PUT a rollout that names one")
@@ -164,7 +144,7 @@ def _promote(service: Administered) -> RolloutAnswer:
     return _change(service, Rollout(bundles=now.bundles, serving=name, shadow=shadow))
 
 
-def _rollback(service: Administered) -> RolloutAnswer:
+def _rollback(service: Administered) -> RolloutState:
     previous = service.desired.previous()
     if previous is None:
         raise ProblemError(
@@ -173,7 +153,7 @@ def _rollback(service: Administered) -> RolloutAnswer:
     return _change(service, previous)
 
 
-def _change(service: Administered, rollout: Rollout) -> RolloutAnswer:
+def _change(service: Administered, rollout: Rollout) -> RolloutState:
     """Swap here, then tell the others; what they cannot be told does not stay here either."""
     with service.versions.changing:  # the replica's own follower must not see half of it
         before = service.versions.live.rollout
@@ -221,8 +201,8 @@ def _not_allowed(name: str, root: Path | None) -> ProblemError:
     return ProblemError(403, "bundle_not_allowed", f"{name[:100]!r}: {rule}")
 
 
-def _answer(service: Administered) -> RolloutAnswer:
-    return RolloutAnswer(
+def _answer(service: Administered) -> RolloutState:
+    return RolloutState(
         rollout=service.desired.wanted(),
         previous=service.desired.previous(),
         versions=service.versions.states(),

@@ -17,11 +17,12 @@ Two of them are only described here: predict.py answers, without FastAPI (see fr
 from importlib.metadata import version
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from serving.http import admin, oip
+from serving.http.description import DescribedApp
 from serving.http.front import Front
 from serving.http.images import TYPES
 from serving.http.keys import KeyRing
@@ -38,6 +39,7 @@ IMAGE_PARTS = {
     "required": ["image"],
     "properties": {"image": {"type": "array", "items": BINARY, "minItems": 1}},
 }
+PARTS = {"schema": IMAGE_PARTS, "encoding": {"image": {"contentType": ", ".join(TYPES)}}}
 
 
 def build_api(service: Service) -> ASGIApp:
@@ -47,7 +49,7 @@ def build_api(service: Service) -> ASGIApp:
         ServingError: the file of keys is bad.
     """
     config = service.config
-    app = FastAPI(
+    app = DescribedApp(
         title="Consilium",
         version=version("consilium"),
         description=NOTICE,
@@ -55,7 +57,8 @@ def build_api(service: Service) -> ASGIApp:
         redoc_url=None,
     )
     app.state.service = service
-    for routes in (router, admin.router, oip.router):
+    app.state.routers = (router, admin.router, oip.router)
+    for routes in app.state.routers:
         app.include_router(routes)
     add_handlers(app)
     keys = None if config.keys is None else KeyRing(config.keys)
@@ -82,7 +85,7 @@ Served = Annotated[Service, Depends(the_service)]
 
 def _body(*, several: bool) -> dict[str, Any]:
     content: dict[str, Any] = {kind: {"schema": BINARY} for kind in TYPES}
-    parts = {"multipart/form-data": {"schema": IMAGE_PARTS}} if several else {}
+    parts = {"multipart/form-data": PARTS} if several else {}
     return {"required": True, "content": parts | content}
 
 
@@ -99,7 +102,6 @@ PREDICT: dict[str, Any] = {
             "prevalence",
             "CLASS:SHARE, where the probabilities are to hold; repeatable",
             {"type": "array", "items": {"type": "string", "pattern": "^.+:[0-9.eE+-]+$"}},
-            example=["malignant:0.02"],
         ),
         _query("members", "tell each member's own probabilities", {"type": "boolean"}),
         _query("explain", "add a map of where each image speaks for it", {"type": "boolean"}),

@@ -63,6 +63,7 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = _at_root(scope)
         headers = dict(scope["headers"])
         visit = Visit(
             request_id=safe_id(headers.get(b"x-request-id", b"").decode("latin-1")),
@@ -162,6 +163,18 @@ class Front:
                     seconds=seconds,
                 )
             )
+
+
+def _at_root(scope: Scope) -> Scope:
+    """The same without the prefix that the service is mounted at.
+
+    Keys are asked for by path: what the routes strip later would open the admin's below a prefix.
+    """
+    root, path = scope.get("root_path", "").rstrip("/"), scope["path"]
+    if not root:
+        return scope
+    inner = path.removeprefix(root) if path.startswith(f"{root}/") else path
+    return {**scope, "path": inner, "root_path": ""}
 
 
 async def _answer(content: bytes, visit: Visit, send: Send) -> None:

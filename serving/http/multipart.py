@@ -11,6 +11,7 @@ from serving.config import ServingConfig
 from serving.problems import ProblemError
 
 FIELD = b"image"
+MAX_OTHERS = 100  # parts besides the images; each takes 50 us of the event loop
 
 
 class ImageParts:
@@ -21,6 +22,7 @@ class ImageParts:
         self._images: list[bytearray] = []
         self._name, self._value = bytearray(), bytearray()
         self._wanted = self._complete = False
+        self._parts = 0
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -59,6 +61,12 @@ class ImageParts:
 
     def _begin(self) -> None:
         self._wanted = False
+        self._parts += 1
+        limit = self._config.max_images + MAX_OTHERS
+        if self._parts > limit:
+            raise ProblemError(
+                413, "too_large", f"the body has more than {limit} parts; send the images alone"
+            )
 
     def _header_name(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]

@@ -28,6 +28,8 @@ def read_options(query: bytes) -> Options:
             raise _invalid(name, f"is not known here; there are {', '.join(KNOWN)}")
         if name == "prevalence":
             cls, _, share = value.rpartition(":")
+            if cls in prevalence:
+                raise _invalid(name, f"{cls[:LONGEST]} is given twice")
             prevalence[cls] = _share(share)
         elif name in found:
             raise _invalid(name, "is given twice")
@@ -46,6 +48,8 @@ def read_class(query: bytes) -> str | None:
     for key, value in _pairs(query):
         if key != "class":
             raise _invalid(key, "is not known here; there is class")
+        if name is not None:
+            raise _invalid(key, "is given twice")
         name = _name(value, "class")
     return name
 

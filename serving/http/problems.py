@@ -3,13 +3,15 @@
 import json
 import re
 import uuid
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from serving.problems import ProblemError
 from serving.schemas import Problem
@@ -77,10 +79,20 @@ async def _answer(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         code = HTTP_CODES.get(error.status_code, "http_error")
         detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
-        headers = error.headers
+        headers = dict(error.headers or {}) | _allowed(request, error.status_code)
         return _document(request, ProblemError(error.status_code, code, detail, headers=headers))
     # Starlette raises the error again after this answer, so that the server logs it.
     return _document(request, INTERNAL)
+
+
+def _allowed(request: Request, status: int) -> dict[str, str]:
+    """All that a path takes, for a 405; Starlette names only what its first route takes."""
+    routers: Sequence[APIRouter] = getattr(request.app.state, "routers", ())
+    routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
+    found = [route.methods for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    if status != 405 or not found:
+        return {}
+    return {"Allow": ", ".join(sorted(set().union(*(methods or () for methods in found))))}
 
 
 def _document(request: Request, error: ProblemError) -> Response:

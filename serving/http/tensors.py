@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serving.config import ServingConfig
 from serving.http.images import check_type
+from serving.http.inlined import inlined
 from serving.http.multipart import too_large
 from serving.problems import ProblemError
 from serving.schemas import Answer, PredictAnswer
@@ -57,9 +58,9 @@ class ImageTensor(Asked):
     shape: list[int] = Field(min_length=1, max_length=2, description="[n], or [n, 1]")
     datatype: Literal["BYTES"]
     parameters: dict[str, Any] | None = None
-    data: list[Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]] = Field(
-        description="JPEG, PNG or WEBP files in base64"
-    )
+    data: list[
+        Annotated[str, Field(json_schema_extra={"format": "byte", "contentEncoding": "base64"})]
+    ] = Field(description="JPEG, PNG or WEBP files in base64", json_schema_extra={"minItems": 1})
 
 
 class WantedOutput(Asked):
@@ -77,25 +78,13 @@ class InferRequest(Asked):
     outputs: list[WantedOutput] | None = Field(None, max_length=32, description="all if absent")
 
 
-def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """A JSON schema without $ref: those of a part of a document would point into the whole."""
-    if isinstance(schema, list):
-        return [_inlined(one, definitions) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    return {key: _inlined(one, definitions) for key, one in schema.items() if key != "$defs"}
-
-
-_SCHEMA = InferRequest.model_json_schema()
 # For OpenAPI: the body is read and counted by hand.
 REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {
-                "schema": _inlined(_SCHEMA, _SCHEMA["$defs"]),
+                "schema": inlined(InferRequest.model_json_schema()),
                 "example": EXAMPLE,
             }
         },

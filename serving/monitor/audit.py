@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from search.errors import ServingError
 from serving.config import MEBIBYTE, AuditConfig
@@ -31,7 +32,13 @@ encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """What was said about one image, to whom."""
+    """What was said about one image, to whom.
+
+    Attributes:
+        kind: an explanation tells no probabilities and decides nothing.
+    """
+
+    kind: Literal["prediction", "explanation"] = "prediction"
 
     request_id: str
     key: str | None  # id

@@ -30,6 +30,13 @@ function percent(share, digits = 1) {
   return `${(share * 100).toFixed(digits)}%`;
 }
 
+/** The answer's share and thresholds, with digits enough to tell them apart, and none of these as "<0.1%". */
+function apart(...shares) {
+  const texts = [1, 2, 3, 4, 5, 6, 7, 8].map((digits) => shares.map((share) => percent(share, digits)));
+  const clear = ([, ...rest], all) => new Set(all).size === new Set(shares).size && !/[<>]/.test(rest);
+  return texts.find((each) => clear(each, each)) ?? texts.at(-1);
+}
+
 function row(name, note, share) {
   const head = el("th", { scope: "row" }, name, el("small", {}, note));
   if (share === undefined) return el("tr", {}, head, el("td", { colspan: 2, class: "muted" }, "not asked"));
@@ -75,14 +82,13 @@ async function doing(action) {
 }
 
 function complain({ title = "That did not work", message, id = "" }) {
-  const parts = [el("strong", {}, title), message, el("div", { class: "small" }, id && `Request ${id}`)];
-  $("alert").replaceChildren(el("div", { class: "alert" }, ...parts));
+  const request = el("div", { class: "small" }, id && `Request ${id}`);
+  $("alert").replaceChildren(el("div", { class: "alert" }, el("strong", {}, title), message, request));
 }
 
 function useKey(event) {
   event.preventDefault();
-  now.key = $("key").value.trim();
-  $("key").value = "";
+  [now.key, $("key").value] = [$("key").value.trim(), ""];
   doing(now.file ? predict : load);
 }
 
@@ -107,12 +113,12 @@ async function predict(signal) {
 async function explain(signal) {
   if (!now.answer) await predict(signal);
   const path = `v1/explain?class=${encodeURIComponent(now.name)}`;
-  const { explanation } = await (await ask(path, post(signal))).json();
-  const name = explanation.class_name;
-  $("overlay").src = `data:image/png;base64,${explanation.overlay_png}`;
-  $("overlay").alt = `Heat map: where the image speaks for ${name}`;
-  $("overlay").hidden = $("fader").hidden = false;
-  const lies = `The heat map is brightest where the image speaks most for ${name} (Grad-CAM, all members).`;
+  const { class_name: name, overlay_png: png, map } = (await (await ask(path, post(signal))).json()).explanation;
+  const found = map.flat().some((heat) => heat > 0);
+  Object.assign($("overlay"), { src: `data:image/png;base64,${png}`, alt: `Heat map: where the image speaks for ${name}` });
+  $("overlay").hidden = $("fader").hidden = !found;
+  const lies = found ? `A coarse map: brightest where the image speaks most for ${name}. It is not the lesion's outline.`
+    : `Nothing in the image speaks for ${name}, so there is no map to show.`;
   say({ "look-said": lies, said: lies });
 }
 
@@ -127,8 +133,7 @@ async function load(signal) {
   });
   $("point").replaceChildren(...points.map(({ name, certified }) =>
     el("option", { value: name }, `${name} (${certified ? "certified" : "not certified"})`)));
-  $("point-field").hidden = !points.length;
-  $("prevalence-form").hidden = !positive;
+  [$("point-field").hidden, $("prevalence-form").hidden] = [!points.length, !positive];
   $("question").hidden = !points.length && !positive;
   drawPoint();
   drawExamples(now.model.examples);
@@ -138,13 +143,11 @@ function draw(answer, asked) {
   const [prediction] = answer.predictions;
   const { probabilities, at_prevalence: shifted, decision, operating_point: point, uncertainty, novel } = prediction;
   const ranked = Object.entries(probabilities).sort((one, other) => other[1] - one[1]);
-  const name = (now.name = now.model.positive in probabilities ? now.model.positive : ranked[0][0]);
-  const share = probabilities[name];
+  const name = (now.name = now.model.positive in probabilities ? now.model.positive : ranked[0][0]), share = probabilities[name];
   document.body.classList.add("answered");
   const first = $("result").classList.replace("stale", "fresh");
   $("result").dataset.decision = decision ?? "none";
-  $("look").hidden = !now.model.explain;
-  $("shifted").hidden = !shifted;
+  [$("look").hidden, $("shifted").hidden] = [!now.model.explain, !shifted];
   const asIf = shifted && `where ${Number((now.prevalence * 100).toPrecision(6))}% are ${name}`;
   say({
     "figure-label": name === now.model.positive ? `Probability of ${name}` : `Most probable: ${name}`,
@@ -164,20 +167,20 @@ function draw(answer, asked) {
 
 function drawScale(name, share, point, decision) {
   const scale = $("scale");
-  const at = point?.threshold ?? 1;
-  const from = point?.refer_from ?? at;
+  const [at, from] = [point?.threshold ?? 1, point?.refer_from ?? point?.threshold ?? 1];
   for (const [key, value] of Object.entries({ p: share, at, from })) scale.style.setProperty(`--${key}`, value);
   scale.classList.toggle("plain", !point);
   const [low, high] = scale.querySelectorAll(".tick");
   low.hidden = from >= at;
   // Two words side by side need room; the sentence below says the band in any case.
-  low.dataset.text = at - from > 0.12 && from > 0.2 ? `refer from ${percent(from)}` : "";
-  high.dataset.text = `threshold ${percent(at)}`;
-  const next = from < at ? `the refer band, ${percent(from)} to ${percent(at)}` : `the threshold of ${percent(at)}`;
+  const [its, starts, ends] = apart(share, from, at);
+  low.dataset.text = at - from > 0.12 && from > 0.2 ? `refer from ${starts}` : "";
+  high.dataset.text = `threshold ${ends}`;
+  const next = from < at ? `the refer band, ${starts} to ${ends}` : `the threshold of ${ends}`;
   const why = {
-    positive: `${percent(share)} reaches the threshold of ${percent(at)}.`,
-    refer: `${percent(share)} lies in ${next}: a person should look.`,
-    negative: `${percent(share)} is below ${next}.`,
+    positive: `${its} reaches the threshold of ${ends}.`,
+    refer: `${its} lies in ${next}: a person should look.`,
+    negative: `${its} is below ${next}.`,
   }[decision] ?? "This bundle makes no decision from it.";
   $("why").textContent = why;
   scale.setAttribute("aria-label", `Probability of ${name} ${percent(share)}. ${why}`);
@@ -186,8 +189,7 @@ function drawScale(name, share, point, decision) {
 function drawUsed({ operating_point: point, warnings, novel }) {
   $("used").hidden = !point;
   $("certified").className = `chip ${point?.certified ? "yes" : "no"}`;
-  say({ certified: point?.certified ? "✓ certified" : "not certified" });
-  say({ "used-name": `${point?.name}:`, "used-reason": point?.reason });
+  say({ certified: point?.certified ? "✓ certified" : "not certified", "used-name": `${point?.name}:`, "used-reason": point?.reason });
   const lines = warnings.map(({ detail }) => ["Warning: ", detail]);
   if (novel) lines.unshift(["Unlike the training images: ", "the answer may mean little here."]);
   $("warnings").replaceChildren(...lines.map(([head, text]) => el("li", {}, el("strong", {}, head), text)));
@@ -212,9 +214,9 @@ function drawRepeat(answer, { width, height, sha256 }, asked) {
   const key = now.key ? ['  -H "Authorization: Bearer $CONSILIUM_KEY" \\'] : [];
   $("curl").textContent = ["curl \\", `  -H 'Content-Type: ${kind()}' \\`, ...key,
     `  --data-binary '@${file}' \\`, `  '${new URL(`v1/predict?${asked}`, document.baseURI)}'`].join("\n");
-  const { name, version, digest } = answer.bundle;
-  say({ answerer: `${name}, version ${version}`, digest, size: `${width} × ${height} pixels`, sha256 });
-  say({ copy: "Copy", json: JSON.stringify(answer, null, 2), request: answer.request_id });
+  const { bundle: { name, version, digest }, request_id: request } = answer;
+  say({ answerer: `${name}, version ${version}`, digest, request, size: `${width} × ${height} pixels`, sha256,
+    copy: "Copy", json: JSON.stringify(answer, null, 2) });
 }
 
 function drawPoint() {
@@ -250,7 +252,7 @@ function choose(file) {
   $("preview").alt = `The chosen image, ${file.name}`;
   $("drop").classList.add("full");
   $("drop-title").textContent = "Choose another image";
-  say({ "file-name": `${file.name}, ${Math.max(1, Math.round(file.size / 1024))} KB`, said: "" });
+  say({ "file-name": `${file.name}, ${Math.max(1, Math.round(file.size / 1024))} KB`, said: "", "look-said": "" });
   doing(predict);
 }
 
@@ -270,9 +272,7 @@ function applyPrevalence(event) {
 }
 
 async function copy() {
-  try {
-    await navigator.clipboard.writeText($("curl").textContent);
-  } catch {  // plain http from another machine has no clipboard
+  try { await navigator.clipboard.writeText($("curl").textContent); } catch {  // plain http from another machine has no clipboard
     getSelection().selectAllChildren($("curl"));
     document.execCommand("copy");
   }

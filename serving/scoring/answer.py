@@ -46,13 +46,11 @@ def tell(
         ProblemError: 422, for a prevalence that is none.
     """
     classes, probs = panel.manifest.classes, verdict.probs
-    point = panel.operating_point(options.operating_point)
-    decided = None if verdict.decision is None else point
     return ImagePrediction(
         probabilities=_by_class(classes, probs),
         at_prevalence=_shifted(panel, probs, options.prevalence),
         decision=verdict.decision,
-        operating_point=_used(decided),
+        operating_point=None if verdict.decision is None else _used(verdict.point),
         uncertainty=Uncertainty(
             spread=_spread(panel, verdict),
             entropy=_entropy(probs),
@@ -87,6 +85,8 @@ def check_prevalence(panel: Panel, wanted: Mapping[str, float]) -> None:
 def _shifted(panel: Panel, probs: Floats, wanted: Mapping[str, float]) -> dict[str, float] | None:
     if not wanted:
         return None
+    if not panel.manifest.prevalence:
+        raise ProblemError(422, "invalid_prevalence", "this bundle knows no prevalence of its own")
     try:
         shifted = at_prevalence(panel.bundle, probs[None], wanted)[0]
     except ConfigError as error:

@@ -32,13 +32,17 @@ class Verdict:
         probs: calibrated, (n_classes,), summing to 1.
         member_probs: of those asked, by name, (n_classes,) each.
         decision: at the operating point; None without one.
+        point: that decided; the survivors have others than the whole ensemble.
         novel: unlike the training images; None where nothing was measured.
+        degraded: which members had failed.
     """
 
     probs: Floats
     member_probs: dict[str, NDArray[np.float32]]
     decision: Decision | None
+    point: OperatingPoint | None
     novel: bool | None
+    degraded: str | None = None
 
 
 @dataclass(frozen=True)
@@ -155,17 +159,7 @@ class Panel:
         Raises:
             ProblemError: 422, naming those there are.
         """
-        points = {point.name: point for point in self.standing.operating_points}
-        if name is None:
-            return next(iter(points.values()), None)
-        if name not in points:
-            known = ", ".join(points) or "none"
-            raise ProblemError(
-                422,
-                "unknown_operating_point",
-                f"no operating point {name[:100]!r}; this bundle has {known}",
-            )
-        return points[name]
+        return _point_of(self.standing, name)
 
     def prepare(self, image: Image.Image) -> list[Pixels]:
         """Pixels for each member (see ensemble.runtime.Runtime.prepare)."""
@@ -190,7 +184,7 @@ class Panel:
         """
         while True:
             standing = self.standing
-            chosen = self.operating_point(point)
+            chosen = _point_of(standing, point)  # of those who answer this very image
             may_stop = self._cascade and not (every_member or standing.degraded)
             try:
                 if may_stop and has_exits(self.bundle, chosen):
@@ -219,7 +213,9 @@ class Panel:
                 probs=probs[j],
                 member_probs=dict(zip(names, member_probs[:, j], strict=True)),
                 decision=self.bundle.decide(probs[j], point),
+                point=point,
                 novel=None if distances is None else self._is_novel(distances[j]),
+                degraded=standing.degraded,
             )
             for j in range(len(prepared))
         ]
@@ -236,9 +232,12 @@ class Panel:
             novel = novel if near is None else self._is_novel(near[0])
             return novel
 
-        early = None if point is None else walk(self.bundle, point, said, ask)
+        # A case like none seen gets the whole ensemble: what was certified is about other images.
+        novelty = self.manifest.out_of_distribution
+        strange = novelty is not None and ask(novelty.member)
+        early = None if point is None or strange else walk(self.bundle, point, said, ask)
         if early is not None:
-            return Verdict(early[0], said, early[1], novel)
+            return Verdict(early[0], said, early[1], point, novel)
         for name in [name for name in index if name not in said]:
             ask(name)
         member_probs = {name: said[name] for name in index}
@@ -246,7 +245,7 @@ class Panel:
             np.stack(list(member_probs.values()))[:, None], self._weights, range(len(index))
         )
         probs = self.manifest.calibrator.apply(pooled)[0]
-        return Verdict(probs, member_probs, self.bundle.decide(probs, point), novel)
+        return Verdict(probs, member_probs, self.bundle.decide(probs, point), point, novel)
 
     def _ask(
         self, member: int, pixels: Pixels
@@ -298,3 +297,17 @@ class Panel:
             f"{len(left)} of {len(members)} members answer, by thresholds of their own; "
             f"failed: {', '.join(self._lost)}",
         )
+
+
+def _point_of(standing: Standing, name: str | None) -> OperatingPoint | None:
+    points = {point.name: point for point in standing.operating_points}
+    if name is None:
+        return next(iter(points.values()), None)
+    if name not in points:
+        known = ", ".join(points) or "none"
+        raise ProblemError(
+            422,
+            "unknown_operating_point",
+            f"no operating point {name[:100]!r}; this bundle has {known}",
+        )
+    return points[name]

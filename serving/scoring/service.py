@@ -98,6 +98,11 @@ class Service:
             )
 
     @property
+    def open(self) -> bool:
+        """Whether it was started and not closed."""
+        return self._open
+
+    @property
     def ready(self) -> bool:
         """Whether it can answer."""
         return self._open and self.panel.answers
@@ -120,7 +125,7 @@ class Service:
         """
         hashes = [await _hash(file) for file in files]
         live = self.versions.live
-        _, panel = live.pick(bytes.fromhex(hashes[0]))
+        version, panel = live.pick(bytes.fromhex(hashes[0]))
         point = panel.operating_point(options.operating_point)
         check_prevalence(panel, options.prevalence)
         name = None if point is None else point.name
@@ -131,16 +136,16 @@ class Service:
         ]
         if options.explain:
             predictions = await self._explained(panel, files, predictions)
-        for one in scored:
-            self.watch.note(panel, one.verdict, one.seen, point=name)
-        await self.watch.audited(panel, predictions, options)
         verdicts = [one.verdict for one in scored]
+        for one in scored:
+            self.watch.note(panel, one.verdict, one.seen, version=version)
+        await self.watch.audited(panel, predictions, options)
         ask = partial(self._second_opinion, options.operating_point)
         self.watch.compare(live, panel, files, verdicts, ask)
         return PredictAnswer(
             predictions=predictions,
             bundle=identity(panel.manifest),
-            degraded=panel.degraded,
+            degraded=next((v.degraded for v in verdicts if v.degraded), None),
             request_id=options.request_id,
         )
 
@@ -150,9 +155,12 @@ class Service:
         Raises:
             ProblemError: explanations are off, the class is unknown, or the image is damaged.
         """
-        _, panel = self.versions.live.pick(bytes.fromhex(await _hash(file)))
+        sha256 = await _hash(file)
+        _, panel = self.versions.live.pick(bytes.fromhex(sha256))
+        found = await self._map(panel, file, class_name)
+        await self.watch.audited_explanation(panel, sha256, options)
         return ExplainAnswer(
-            explanation=await self._map(panel, file, class_name),
+            explanation=found,
             bundle=identity(panel.manifest),
             request_id=options.request_id,
         )

@@ -22,6 +22,8 @@ class Loaded(Protocol):
 
     @property
     def digest(self) -> str: ...
+    @property
+    def n_lost(self) -> int: ...
 
 
 L = TypeVar("L", bound=Loaded)
@@ -156,7 +158,8 @@ class Versions(Generic[L]):
         """What is loaded already under this name, where path and digest are as they were."""
         if self._live is None or self._live.rollout.bundles.get(name) != rollout.bundles[name]:
             return None
-        return self._live.loaded.get(name)
+        kept = self._live.loaded.get(name)
+        return None if kept is None or kept.n_lost else kept  # what lost members is loaded again
 
     def _checked(self, version: Version) -> L:
         try:

@@ -14,7 +14,7 @@ from ensemble.survivors import pool_subset
 
 Floats = NDArray[np.float64]
 MemberProbs = dict[str, NDArray[np.float32]]
-Ask = Callable[[str], bool | None]  # asks a member, and says whether the image is novel, if known
+Ask = Callable[[str], object]
 
 
 def has_exits(bundle: Bundle, point: OperatingPoint | None) -> bool:
@@ -27,9 +27,6 @@ def walk(
 ) -> tuple[Floats, Decision] | None:
     """Ask members in the cascade's order until what they say is enough.
 
-    An image like none in the training data goes on to the whole ensemble: what was certified is
-    about other images.
-
     Args:
         said: filled by `ask`, (n_classes,) by member's name.
         ask: puts a member's probabilities into `said`.
@@ -39,9 +36,9 @@ def walk(
         where the whole ensemble has to be asked.
     """
     for stage in _stages(bundle, point):
-        novel = [ask(name) for name in stage.members if name not in said]
-        if any(novel):
-            return None
+        for name in stage.members:
+            if name not in said:
+                ask(name)
         probs = _calibrated(bundle, stage.members, said)
         positive = bundle.positive_index
         if probs is None or positive is None:

@@ -42,12 +42,12 @@ class Watch:
         self._window = config.drift_window
         self._drifts: dict[str, Drift] = {}
 
-    def note(self, panel: Panel, verdict: Verdict, seen: Seen, *, point: str | None) -> None:
-        """Count one prediction."""
+    def note(self, panel: Panel, verdict: Verdict, seen: Seen, *, version: str) -> None:
+        """Count one prediction of the bundle that the rollout calls `version`."""
         probability = watched_probability(panel, verdict)
         self.metrics.predicted(
-            panel.digest[:12],
-            point,
+            version,
+            None if verdict.point is None else verdict.point.name,
             verdict.decision,
             probability,
             panel.manifest.classes[int(verdict.probs.argmax())],
@@ -65,13 +65,27 @@ class Watch:
         Raises:
             ProblemError: 503, as they cannot be written.
         """
-        audit = self._audit
-        if audit is None:
-            return
-        loop = asyncio.get_running_loop()
         for one in predictions:
-            entry = _entry(panel, one, options)
-            await loop.run_in_executor(self._clerk, audit.write, entry)
+            await self._write(_entry(panel, one, options))
+
+    async def audited_explanation(self, panel: Panel, sha256: str, options: Options) -> None:
+        """Write an explanation down before it is given.
+
+        Raises:
+            ProblemError: 503, as it cannot be written.
+        """
+        await self._write(
+            AuditEntry(
+                kind="explanation",
+                request_id=options.request_id,
+                key=options.key,
+                bundle=panel.digest,
+                image=sha256,
+                probabilities={},
+                decision=None,
+                operating_point=None,
+            )
+        )
 
     def compare(
         self,
@@ -131,6 +145,11 @@ class Watch:
         self.tracer.close()
         if self._audit is not None:
             self._audit.close()
+
+    async def _write(self, entry: AuditEntry) -> None:
+        if self._audit is not None:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._clerk, self._audit.write, entry)
 
     def _tell_state(self, panel: Panel, states: Sequence[VersionState], waiting: int) -> None:
         drift = self._drifts.get(panel.digest)

@@ -16,7 +16,6 @@ import pytest
 from search.errors import ConfigError, DamagedImageError, ServingError
 from serving.client import AsyncClient, Client
 from serving.config import Canary, Rollout, Version
-from serving.http.admin import RolloutAnswer
 from serving.http.parameters import read_options
 from serving.retries import Retries
 from serving.schemas import (
@@ -31,6 +30,7 @@ from serving.schemas import (
 )
 from serving.scoring.compare import Counts
 from serving.scoring.options import Options
+from serving.scoring.state import RolloutState
 
 KEY = "con_clinic_c2VjcmV0"
 ROLLOUT = Rollout(
@@ -55,7 +55,7 @@ EXPLAIN = ExplainAnswer(
     bundle=BUNDLE,
     request_id="r",
 )
-STATE = RolloutAnswer(
+STATE = RolloutState(
     rollout=ROLLOUT,
     previous=None,
     versions=[VersionState(name="old", role="serving", digest="0" * 64)],

@@ -3,6 +3,7 @@
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +38,14 @@ def config(bundle_folder: Path) -> ServingConfig:
 @pytest.fixture(scope="module")
 def url(config: ServingConfig) -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix="ray")  # short: a Unix socket's path has 107 bytes at most
-    ray.init(num_cpus=2, include_dashboard=False, _temp_dir=folder, log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        _temp_dir=folder,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+    )
     try:
         yield start_service(config)
     finally:
@@ -71,10 +79,29 @@ def test_the_client_gets_an_answer_for_every_image(url: str, bundle_folder: Path
 
 def test_problems_pass_through_serve(url: str) -> None:
     with Client(url) as client:
-        with pytest.raises(ServingError, match="too_large: image 1 has more than 100000 bytes"):
+        with pytest.raises(ServingError, match="too_large: the image has more than 100000 bytes"):
             client.predict(b"\xff\xd8\xff" + bytes(1_000_000))
         with pytest.raises(ServingError, match="unsupported_type"):
             client.predict(b"text")
+
+
+def test_rays_own_agent_tells_our_metrics_without_a_dashboard(url: str) -> None:
+    httpx.post(f"{url}/v1/predict", content=tiny_bytes()).raise_for_status()
+    [node] = ray.nodes()  # type: ignore[no-untyped-call]
+    address = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
+    deadline, text = time.monotonic() + 60, ""
+    while "ray_consilium_requests_total" not in text:
+        assert time.monotonic() < deadline, "Ray's agent never told of a request"
+        time.sleep(0.5)
+        text = httpx.get(address, trust_env=False).text
+    [line] = [
+        line
+        for line in text.splitlines()
+        if line.startswith("ray_consilium_requests_total{")
+        and 'route="/v1/predict"' in line
+        and 'status="200"' in line
+    ]
+    assert float(line.rpartition(" ")[2]) >= 1
 
 
 def test_a_port_in_use_is_refused(url: str, config: ServingConfig) -> None:

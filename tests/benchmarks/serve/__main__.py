@@ -21,7 +21,7 @@ QUICK = {"seconds": 2.0, "repeats": 1, "overload_s": 10.0, "clients": (1, 32)}
 
 def main() -> None:
     given = _parse()
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # by way of `finally`
+    signal.signal(signal.SIGTERM, _leave)
     with contextlib.ExitStack() as stack:
         folder = given.keep or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-serve-"))
@@ -31,6 +31,13 @@ def main() -> None:
     for title, rows in course.tables:
         table(title, rows, to=messages)
     print_json(figures)
+
+
+def _leave(number: int, _: object) -> None:
+    """End by way of every `finally`; a second signal must not cut short what they clear away."""
+    for again in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(again, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _parse() -> argparse.Namespace:

@@ -73,9 +73,11 @@ def serving(contender: Contender, images: Path, *, log: Path) -> Iterator[Server
     url, file = root + contender.path, next(iter(sorted(images.glob("*.jpg")))).read_bytes()
     stdout = subprocess.PIPE if contender.tells else None
     with running(command, log=log, env=contender.env, stdout=stdout) as process:
-        wait_until(
-            lambda: answers(url, file, key=contender.key), process, log=log, timeout_s=START_S
-        )
+
+        def ready() -> bool:
+            return answers(url, file, key=contender.key)
+
+        wait_until(ready, process, log=log, timeout_s=START_S)
         ready_s = None
         if process.stdout is not None:
             ready_s = json.loads(process.stdout.readline())["ready_s"]

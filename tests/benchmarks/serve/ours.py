@@ -22,9 +22,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--engine", choices=("onnx", "int8"), default="onnx")
     parser.add_argument("--whole", action="store_true", help="no cascade")
-    parser.add_argument(
-        "--keys", type=Path, help="file of hashed API keys; else none are asked for"
-    )
+    parser.add_argument("--keys", type=Path, help="file of API keys; else none are asked for")
     parser.add_argument("--waiting", type=int, help="images that may wait; else the default")
     given = parser.parse_args()
     logging.disable(logging.WARNING)

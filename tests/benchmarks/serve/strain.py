@@ -65,7 +65,7 @@ def swap_under_load(
     """
     with ThreadPoolExecutor(1) as pool:
         load = pool.submit(
-            send, server.url, images, clients=SWAP_CLIENTS, seconds=seconds, key=server.key
+            lambda: send(server.url, images, clients=SWAP_CLIENTS, seconds=seconds, key=server.key)
         )
         took = []
         for turn in range(SWAPS):

@@ -26,6 +26,7 @@ class Response(Protocol):
 @dataclass(frozen=True)
 class Opened:
     digest: str
+    n_lost: int = 0
 
 
 class Full(MemoryBoard):

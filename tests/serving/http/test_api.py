@@ -248,6 +248,7 @@ def test_the_bundles_golden_images_are_the_pages_examples(http: TestClient) -> N
         ("prevalence=malignant", "prevalence: must be CLASS:SHARE"),
         ("prevalence=malignant:nan", "prevalence: must be CLASS:SHARE"),
         ("operating_point=a&operating_point=b", "operating_point: is given twice"),
+        ("prevalence=benign:0.9&prevalence=benign:0.1", "prevalence: benign is given twice"),
         ("operating_point=", "operating_point: must have 1 to 100 characters"),
         ("members=%ff", "the query cannot be read"),
     ],

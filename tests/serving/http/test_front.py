@@ -83,6 +83,21 @@ def test_a_key_opens_what_its_scope_says(http: TestClient, keys: dict[str, str])
         assert http.get(path, headers=admin).status_code == 200
 
 
+@pytest.mark.parametrize("prefix", ["/consilium", "/consilium/"])
+def test_below_a_prefix_the_same_keys_are_asked_for(
+    guarded: Service, service: Service, keys: dict[str, str], prefix: str
+) -> None:
+    admin, user = "/consilium/v1/admin/rollout", bearer(keys["predict"])
+    with TestClient(build_api(guarded), root_path=prefix) as http:
+        assert http.get(admin, headers=user).status_code == 403
+        assert http.get("/consilium/metrics", headers=user).status_code == 403
+        asked = http.post(f"/consilium{PREDICT}", content=tiny_bytes(), headers=user)
+        assert asked.status_code == 200
+    with TestClient(build_api(service), root_path=prefix) as open_to_all:
+        assert open_to_all.get(admin).status_code == 403
+        assert open_to_all.get("/consilium/").status_code == 200
+
+
 def test_a_key_is_held_to_its_rate_and_others_are_not(
     guarded: Service, keys: dict[str, str]
 ) -> None:
@@ -104,6 +119,22 @@ def test_each_answer_is_audited_and_none_of_its_pixels(
     assert (last["request_id"], last["key"], last["image"]) == ("case-7", "clinic", told["sha256"])
     assert (last["decision"], last["bundle"]) == (told["decision"], answer["bundle"]["digest"])
     assert len(file.read_bytes().splitlines()[-1]) < 1000
+
+
+def test_an_explanation_is_audited_too(bundle_folder: Path, tmp_path: Path) -> None:
+    async def explain(*_: object) -> dict[str, object]:
+        return {"class_name": "malignant", "overlay_png": "", "map": [[0.0]], "members": {}}
+
+    config = ServingConfig(bundle=bundle_folder, audit=AuditConfig(folder=tmp_path / "audit"))
+    service = Service(config, explain=explain)
+    assert config.rollout is not None
+    service.start(config.rollout)
+    with TestClient(build_api(service)) as http:
+        assert http.post("/v1/explain", content=tiny_bytes(), headers=PNG).status_code == 200
+    service.close()
+    [file] = (tmp_path / "audit").glob("*.jsonl")
+    [line] = [json.loads(text) for text in file.read_text().splitlines()]
+    assert (line["kind"], line["decision"], len(line["image"])) == ("explanation", None, 64)
 
 
 def test_what_cannot_be_audited_is_not_answered(

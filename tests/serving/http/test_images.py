@@ -15,6 +15,7 @@ from search.data.transforms import decode
 from serving.config import ServingConfig
 from serving.http.body import Body, Room
 from serving.http.images import check_type, read_images
+from serving.http.multipart import MAX_OTHERS
 from serving.images import decode_image
 from serving.problems import ProblemError
 from tests.tiny import tiny_bytes, tiny_image
@@ -54,6 +55,13 @@ def part(content: bytes, name: str = "image") -> bytes:
 def test_a_raw_body_is_one_image_whatever_its_type_says(kind: str | None) -> None:
     png = tiny_bytes()
     assert read(kind, [png[:7], b"", png[7:]]) == [png]
+
+
+def test_parts_are_counted_whatever_they_are_named() -> None:
+    others = [part(b"", name="note")] * MAX_OTHERS
+    images = [part(tiny_bytes())] * CONFIG.max_images
+    assert len(read(MULTIPART, [*others, *images, b"--cut--\r\n"])) == CONFIG.max_images
+    assert refusal(MULTIPART, *others, *images, part(b"", name="note")) == (413, "too_large")
 
 
 @given(st.integers(1, 400))
@@ -150,3 +158,13 @@ def test_a_truncated_file_says_so() -> None:
 def test_a_file_of_which_only_the_first_bytes_are_right_is_damaged() -> None:
     with pytest.raises(ProblemError, match=r"image 1: damaged \(its header cannot be read"):
         decode_image(b"\xff\xd8\xff" + bytes(100), 1, max_pixels=100)
+
+
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded() -> None:
+    file = tiny_bytes(kind="JPEG")
+    scan = b"\xff\xda\x00\x0c\x03\x01\x00\x02\x11\x03\x11\x00\x3f\x00"
+    with pytest.raises(ProblemError, match=r"image 1: more than 40 scans; save it as a baseline"):
+        decode_image(file[:-2] + scan * 50 + b"\xff\xd9", 1, max_pixels=10_000)
+    progressive = BytesIO()
+    tiny_image(0, (100, 80)).save(progressive, "JPEG", progressive=True)
+    assert decode_image(progressive.getvalue(), 1, max_pixels=10_000).size == (100, 80)

@@ -68,6 +68,7 @@ def test_a_line_says_all_and_the_next_names_its_hash(log: AuditLog) -> None:
     first, second = log.path.read_bytes().splitlines()
     assert json.loads(first) == {
         "time": "2026-11-21T12:00:00.000+00:00",
+        "kind": "prediction",
         "request_id": "r0",
         "key": "ward-3",
         "bundle": "b" * 64,

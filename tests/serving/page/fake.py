@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,7 +9,6 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-import uvicorn
 from fastapi import FastAPI, Request
 from PIL import Image, UnidentifiedImageError
 from starlette.responses import JSONResponse, Response
@@ -33,7 +31,7 @@ from serving.schemas import (
     VersionState,
 )
 from tests.points import a_point
-from tests.servers import free_port
+from tests.serving.live import listening
 from tests.tiny import tiny_bytes
 
 BUNDLE = BundleIdentity(name="lesions", version="3", digest="a1b2c3d4" * 8)
@@ -73,7 +71,8 @@ def model_answer(classes: dict[str, float], **changes: Any) -> ModelAnswer:
 class Fake:
     """Calls every image what `probs` says; with a key, answers nobody who does not send it.
 
-    `changes` are made to every prediction, `model` to what is said about the bundle.
+    `changes` are made to every prediction, `model` to what is said about the bundle; `heat` is
+    the largest value of its maps.
     """
 
     def __init__(
@@ -82,12 +81,14 @@ class Fake:
         *,
         key: str | None = None,
         changes: dict[str, Any] | None = None,
+        heat: float = 1,
         **model: Any,
     ) -> None:
         self.probs = probs or {"benign": 0.38, "malignant": 0.62}
         self.model = model_answer(self.probs, **model)
         self.key = key
         self.changes = changes or {}
+        self.heat = heat
 
     def app(self) -> FastAPI:
         app = FastAPI(openapi_url=None)
@@ -135,7 +136,7 @@ class Fake:
     async def explain(self, request: Request) -> Response:
         _, image = await _image(request)
         assert image is not None
-        grid = _bump(8, 8)
+        grid = _bump(8, 8) * self.heat
         explanation = Explanation(
             class_name=request.query_params.get("class", self.model.classes[-1]),
             overlay_png=base64.b64encode(_overlay(image.size)).decode(),
@@ -169,21 +170,8 @@ def blurred() -> dict[str, Any]:
 @contextmanager
 def serving(fake: Fake) -> Iterator[str]:
     """The URL of this fake on a free loopback port."""
-    port = free_port()
-    config = uvicorn.Config(
-        fake.app(), host="127.0.0.1", port=port, log_level="critical", ws="none"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive(), "the fake service does not start"
-            thread.join(0.02)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with listening(fake.app()) as url:
+        yield url
 
 
 async def _page(path: str) -> Response:

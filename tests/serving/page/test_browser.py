@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from serving.config import ServingConfig
 from serving.schemas import NOTICE
+from tests.serving.live import live
 from tests.serving.page.fake import Fake, blurred, serving
 from tests.tiny import tiny_bytes
 
@@ -33,9 +35,9 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
-def page_url() -> Iterator[str]:
-    """Where the page is, of a service that explains and asks for no key."""
-    with serving(Fake()) as url:
+def page_url(bundle_folder: Path) -> Iterator[str]:
+    """Where the page is, of a real service that explains and asks for no key."""
+    with live(ServingConfig(bundle=bundle_folder, access_log=False)) as url:
         yield url
 
 
@@ -297,3 +299,21 @@ def test_with_no_positive_class_the_likeliest_is_named(open_page: Open, image: P
         expect(page.locator("#decision")).to_be_hidden()
         expect(page.locator("#question")).to_be_hidden()
         expect(page.locator("#asked")).to_contain_text("1 of 3 members answered; the first")
+
+
+def test_shares_that_differ_do_not_look_alike(open_page: Open, image: Path) -> None:
+    with serving(Fake({"benign": 0.70004, "malignant": 0.29996})) as url:
+        upload(page := open_page(url), image)
+        expect(page.locator("#why")).to_have_text("29.996% is below the threshold of 30.000%.")
+        expect(page.locator("#figure")).to_have_text("30.0%")
+
+
+def test_where_nothing_speaks_for_the_class_that_is_said(open_page: Open, image: Path) -> None:
+    with serving(Fake(heat=0)) as url:
+        upload(page := open_page(url), image)
+        page.get_by_role("button", name="Show where it looks").click()
+        said = page.locator("#look-said")
+        expect(said).to_contain_text("Nothing in the image speaks for malignant")
+        expect(page.locator("#overlay")).to_be_hidden()
+        page.get_by_role("button", name="Try example 1").click()
+        expect(said).to_be_hidden()

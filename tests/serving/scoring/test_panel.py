@@ -166,14 +166,18 @@ def test_else_the_whole_ensemble_answers(bundle_folder: Path, tmp_path: Path, wh
     np.testing.assert_allclose(verdict.probs, whole.probs[0], atol=1e-9)
 
 
-def test_an_image_like_none_seen_goes_past_the_exits(bundle_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("member", ["cnn_0", "cnn_1"])
+def test_an_image_like_none_seen_goes_past_the_exits(
+    bundle_folder: Path, tmp_path: Path, member: str
+) -> None:
+    """Also where another member than the cascade's first one tells what is like none seen."""
     folder = rebuilt(tmp_path / "a", bundle_folder)
-    width = Runtime(load_bundle(folder)).network_outputs(0, 0, np.zeros((1, 16, 16, 3), np.uint8))
-    far = np.zeros((1, width[1].shape[1]), np.float32)
+    outputs = Runtime(load_bundle(folder)).network_outputs(0, 0, np.zeros((1, 16, 16, 3), np.uint8))
+    far = np.zeros((1, outputs[1].shape[1]), np.float32)
     far[0, 0] = -1  # features come out of a ReLU: nothing lies near this
     write_reference(folder / "novelty.safetensors", Reference(far, 1))
     novelty = Novelty(
-        member="cnn_0",
+        member=member,
         network=0,
         reference_file="novelty.safetensors",
         k=1,
@@ -181,16 +185,29 @@ def test_an_image_like_none_seen_goes_past_the_exits(bundle_folder: Path, tmp_pa
         flagged_held_back=0.02,
         measured=[],
     )
-    panel = panel_of(
-        rebuilt(
-            tmp_path / "b",
-            folder,
-            sealed=True,
-            survivors=ALONE,
-            cascade=cascade(0.0, 1e-9),
-            out_of_distribution=novelty,
-        )
-    )
+    changes: dict[str, Any] = {"cascade": cascade(0.0, 1e-9), "out_of_distribution": novelty}
+    panel = panel_of(rebuilt(tmp_path / "b", folder, sealed=True, survivors=ALONE, **changes))
     [verdict] = panel.judge([prepared(panel)], None)
     assert verdict.novel
     assert list(verdict.member_probs) == ["cnn_0", "cnn_1"]
+
+
+def test_who_answers_an_image_decides_by_their_own_threshold(
+    bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a member is lost by another thread while this one scores."""
+    panel = panel_of(rebuilt(tmp_path / "b", bundle_folder, survivors=ALONE))
+    whole = panel._runtime.ask
+
+    def ask(index: int, pixels: Any) -> Any:
+        panel._lose("cnn_1", "another thread met it")
+        return whole(index, pixels)
+
+    monkeypatch.setattr(panel._runtime, "ask", ask)
+    [before] = panel.judge([prepared(panel)], "balanced")
+    [after] = panel.judge([prepared(panel)], "balanced")
+    assert (len(before.member_probs), len(after.member_probs)) == (2, 1)
+    assert before.point is not None
+    assert after.point is not None
+    assert (before.point.threshold, after.point.threshold) == (0.5, 0.6)
+    assert (before.degraded is None, after.degraded is None) == (True, False)

@@ -143,7 +143,7 @@ def test_identical_images_in_flight_are_scored_once(
 def test_an_image_too_many_is_refused_at_once_and_the_others_are_answered(
     bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = started(ServingConfig(bundle=bundle_folder, max_waiting_images=2))
+    service = started(ServingConfig(bundle=bundle_folder, max_images=1, max_waiting_images=2))
     opened = threading.Event()
     decoding(monkeypatch, lambda: opened.wait(10))
 

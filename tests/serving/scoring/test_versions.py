@@ -18,6 +18,7 @@ class Opened:
     """A bundle that remembers which folder it came from."""
 
     digest: str
+    n_lost: int = 0
 
 
 class Folders:
@@ -274,3 +275,11 @@ def test_a_growing_canary_keeps_its_images(key: bytes, one: float, other: float)
     small, large = sorted([one, other])
     if live(small).pick(key)[0] == "new":
         assert live(large).pick(key)[0] == "new"
+
+
+def test_a_bundle_that_lost_members_is_loaded_again_by_the_next_apply() -> None:
+    opened = [Opened("digest a", n_lost=1), Opened("digest a")]
+    versions = Versions[Opened](lambda _: opened.pop(0))
+    for lost in (1, 0, 0):  # the whole one is kept
+        versions.apply(rollout("old", old="a"))
+        assert versions.live.serving.n_lost == lost

@@ -1,0 +1,103 @@
+"""The Ray Serve application, without a Ray."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.data.transforms import decode
+from search.errors import ServingError
+from serving.app import build_app, judge_all, read_rollout
+from serving.config import ServingConfig, Version
+from serving.monitor.tracing import tracer_for
+from serving.problems import ProblemError
+from serving.scoring.panel import Panel, Verdict
+from serving.scoring.question import Prepared, Question, prepare
+from tests.tiny import tiny_bytes
+
+TRACER = tracer_for(None)
+
+
+@pytest.fixture(scope="module")
+def panel(bundle_folder: Path) -> Panel:
+    return Panel(Version(path=bundle_folder), engine="torch")
+
+
+def prepared(panel: Panel, seed: int, point: str | None = None) -> Prepared:
+    question = Question(panel, tiny_bytes(seed), ("", 1), point)
+    return prepare(question, TRACER, max_pixels=10_000)
+
+
+def test_images_of_several_requests_are_judged_together_and_told_apart(panel: Panel) -> None:
+    points = [None, "balanced", None, "balanced"]
+    found = judge_all([prepared(panel, seed, point) for seed, point in enumerate(points)])
+    for seed, (verdict, point) in enumerate(zip(found, points, strict=True)):
+        assert isinstance(verdict, Verdict)
+        [alone] = panel.judge([panel.prepare(decode(tiny_bytes(seed)))], point)
+        np.testing.assert_allclose(verdict.probs, alone.probs, atol=1e-6)
+        assert verdict.point == alone.point
+        assert verdict.decision == alone.decision
+
+
+def test_members_see_the_images_that_ask_alike_at_once(
+    panel: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    whole = panel._runtime.ask
+
+    def ask(member: int, pixels: Any) -> Any:
+        sizes.append(len(pixels))
+        return whole(member, pixels)
+
+    monkeypatch.setattr(panel._runtime, "ask", ask)
+    judge_all([prepared(panel, seed) for seed in range(3)] + [prepared(panel, 9, "balanced")])
+    assert sizes == [3, 3, 1, 1]
+
+
+def test_a_failure_of_one_group_leaves_the_others_their_answers(panel: Panel) -> None:
+    good, bad = judge_all([prepared(panel, 0), prepared(panel, 1, "unknown")])
+    assert isinstance(good, Verdict)
+    assert isinstance(bad, ProblemError)
+    assert bad.code == "unknown_operating_point"
+
+
+def test_one_bad_image_costs_the_others_of_its_batch_nothing(
+    panel: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, bad = panel._runtime.ask, prepared(panel, 1)
+
+    def ask(member: int, pixels: Any) -> Any:
+        probs, near = whole(member, pixels)
+        spoilt = [np.array_equal(one, bad.pixels[member]) for one in pixels]
+        return np.where(np.array(spoilt)[:, None], np.nan, probs), near
+
+    monkeypatch.setattr(panel._runtime, "ask", ask)
+    found = judge_all([prepared(panel, 0), bad, prepared(panel, 2)])
+    assert [isinstance(one, Verdict) for one in found] == [True, False, True]
+    assert isinstance(found[1], ProblemError)
+    assert panel.degraded is None
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/bundle"])
+def test_a_path_that_cannot_be_resolved_is_refused(path: str) -> None:
+    with pytest.raises(ServingError, match=r"user_config: "):
+        read_rollout({"bundles": {"a": {"path": path}}, "serving": "a"})
+
+
+def test_a_user_config_that_is_no_rollout_is_refused_in_one_line() -> None:
+    with pytest.raises(ServingError, match=r"user_config: bundles: Field required; it takes"):
+        read_rollout(None)
+    with pytest.raises(ServingError, match=r"'b' is none of the bundles; there are a"):
+        read_rollout({"bundles": {"a": {"path": "/x"}}, "serving": "b"})
+
+
+def test_a_yaml_reaches_the_builder_checked(bundle_folder: Path) -> None:
+    assert build_app.__annotations__["args"] is ServingConfig
+    assert build_app(ServingConfig(bundle=bundle_folder)) is not None
+
+
+def test_a_gpu_is_asked_by_torch_alone() -> None:
+    with pytest.raises(ValueError, match=r"engine onnx runs on CPUs; set engine: torch"):
+        ServingConfig(gpus=1)
+    assert ServingConfig(gpus=0.5, engine="torch").batch == 32
