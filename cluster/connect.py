@@ -30,7 +30,9 @@ def connected(
 ) -> Iterator[None]:
     """Ray for the length of the block: started in this process, or an existing one by address.
 
-    A Ray started here keeps to loopback, has no dashboard, and leaves no file behind.
+    A Ray started here has no dashboard and leaves no file behind. Its node's address is loopback's,
+    but some of Ray's own ports listen on every interface: keep a firewall before a machine that
+    others can reach.
 
     Args:
         address: of an existing cluster; RAY_ADDRESS counts if it is None.

@@ -15,6 +15,7 @@ from search.config import load_config
 from search.data.synthetic import draw_lesion, write_dataset
 from serving.client import Client
 from serving.config import ServingConfig
+from serving.environment import serve_environment
 from serving.start import start_service
 
 RECIPE = Path(__file__).with_name("demo.yaml")
@@ -39,7 +40,7 @@ def run_demo(output: Path, *, keep: bool) -> None:
     write_text(config, RECIPE.read_text(encoding="utf-8"))
     unseen = [_draw_unseen(output, malignant=malignant) for malignant in (False, True)]
     settings = load_config(config)
-    with connected():
+    with connected(environment=serve_environment(haproxy=False)):
         _step(2, f"searching: {settings.budget.trials} trials with Ray Tune and Optuna")
         table("Trials on the validation fold", search_trials(settings))
         _step(3, "building the calibrated ensemble")

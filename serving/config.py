@@ -76,7 +76,7 @@ class ExplainConfig(Config):
     """The deployment that explains."""
 
     max_replicas: PositiveInt = 1
-    cpus: float = Field(0.2, ge=0, description="that Ray sets aside for one replica")
+    cpus: float = Field(0, ge=0, description="that Ray sets aside for one replica; 0: none")
     max_waiting: PositiveInt = Field(8, description="explanations; more are answered 429")
 
 

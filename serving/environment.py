@@ -17,5 +17,7 @@ def serve_environment(*, haproxy: bool) -> dict[str, str]:
     settings = {
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": GATE,
+        # That a replica goes on answering once it is to end: 30 s if absent, also on a Ctrl-C.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     }
     return settings | ({"RAY_SERVE_ENABLE_HA_PROXY": "1"} if haproxy else {})

@@ -179,6 +179,9 @@ class Desired:
                 raise
             self.reason = str(error)
             return self._kept
+        if text is None:  # nobody spoke, or the config was edited and this replica hears it late
+            self.reason = None
+            return self._kept
         self._kept, self.reason = _parse(text)
         return self._kept
 

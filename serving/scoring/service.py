@@ -72,17 +72,21 @@ class Service:
     def start(self, rollout: Rollout) -> None:
         """Load what the rollout names, or the admin's that stands for it; then it is ready.
 
+        A replica that starts while what is wanted cannot be loaded serves by what the others still
+        serve by: the rollout before.
+
         Raises:
-            BundleError: a bundle that has to answer cannot.
+            BundleError: a bundle that has to answer cannot, and there is no rollout before.
         """
         self.desired.configured(rollout)
-        wanted = self.desired.wanted()
+        wanted, before = self.desired.wanted(), self.desired.previous()
         try:
             self.versions.apply(wanted)
-        except ConsiliumError:
-            if wanted == rollout:
+        except ConsiliumError as error:
+            if before is None:
                 raise
-            self.versions.apply(rollout)
+            self.versions.apply(before)
+            self.versions.refuse(wanted.serving, str(error))
         self._open = True
 
     async def reconfigure(self, rollout: Rollout) -> None:

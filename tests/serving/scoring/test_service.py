@@ -16,6 +16,7 @@ from search.errors import BundleError
 from serving.config import Rollout, ServingConfig, Version
 from serving.problems import ProblemError
 from serving.schemas import ImagePrediction
+from serving.scoring.board import MemoryBoard
 from serving.scoring.options import Options
 from serving.scoring.service import Service
 from tests.serving.bundles import rebuilt
@@ -213,6 +214,25 @@ def test_a_rollout_that_cannot_be_loaded_is_kept_out_with_its_reason(
     assert "missing" in refused.reason
     assert said(service, tiny_bytes()).decision is not None
     service.close()
+
+
+def test_a_replica_that_starts_under_a_refused_config_serves_as_the_others_still_do(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    board = MemoryBoard()
+    first = Service(ServingConfig(), board=board)
+    first.start(Rollout.of(bundle_folder))
+    bad = Rollout(bundles={"new": Version(path=tmp_path / "nowhere")}, serving="new")
+    first.desired.configured(bad)
+    later = Service(ServingConfig(), board=board)
+    later.start(bad)
+    assert said(later, tiny_bytes()) == said(first, tiny_bytes())
+    roles = [(state.name, state.role) for state in later.describe().versions]
+    assert roles == [("bundle", "serving"), ("new", "refused")]
+    with pytest.raises(BundleError, match=r"no readable bundle\.json"):
+        Service(ServingConfig(), board=MemoryBoard()).start(bad)
+    first.close()
+    later.close()
 
 
 def rolled_out(bundle_folder: Path, new: Path, **roles: Any) -> Service:
