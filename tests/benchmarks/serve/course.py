@@ -89,8 +89,8 @@ class Course:
         for extra in extras:
             try:
                 ways[extra](announce)
-            except FAILURES as error:  # what was measured before is not lost
-                announce(f"{extra} left out: {error}")
+            except Exception as error:  # what was measured before is not lost
+                announce(f"{extra} left out: {type(error).__name__}: {error}")
         return self.figures()
 
     def figures(self) -> dict[str, Any]:

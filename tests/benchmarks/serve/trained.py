@@ -121,17 +121,17 @@ def take_labelled(bundle: Path, config: Path, folder: Path) -> Trained:
     """
     dataset = load_dataset(load_config(config).dataset)
     positive = json.loads((bundle / "bundle.json").read_text())["positive"]
-    table = dataset.table.iloc[:: max(len(dataset.table) // LABELLED, 1)]
+    every = max(len(dataset.table) // LABELLED, 1)
+    labels = np.asarray(dataset.labels)[::every] == dataset.classes.index(positive)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for index, path in enumerate(table["image"]):
+    for index, path in enumerate(dataset.table["path"].iloc[::every]):
         file = Path(path).read_bytes()
         if not file.startswith(b"\xff\xd8"):
             buffer = BytesIO()
             decode(file).save(buffer, "JPEG", quality=95)
             file = buffer.getvalue()
         (folder / f"{index:05}.jpg").write_bytes(file)
-    labels = np.array([label == dataset.classes.index(positive) for label in table["label"]])
     return Trained(bundle, folder, labels.astype(np.int64))
 
 
