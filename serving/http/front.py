@@ -62,6 +62,8 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            if self._access is not None:  # the lifespan has ended
+                self._access.flush()
             return
         scope = _at_root(scope)
         headers = dict(scope["headers"])

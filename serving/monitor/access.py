@@ -1,5 +1,6 @@
 """The access log: one JSON line a request; no header, no query, nothing of a body."""
 
+import asyncio
 import json
 import logging
 import sys
@@ -11,6 +12,7 @@ from typing import TextIO
 
 LOGGER = "consilium.access"
 encode = json.JSONEncoder(separators=(",", ":")).encode
+FLUSH_S = 0.5  # that a line waits for others
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,6 +47,7 @@ class AccessLog:
     ) -> None:
         self._stream = stream
         self._logger = _logger() if stream is None else None
+        self._waiting: list[str] = []
         self._now = now
 
     def write(self, access: Access) -> None:
@@ -63,11 +66,26 @@ class AccessLog:
                 "bundle": access.bundle and access.bundle[:12],
             }
         )
-        if self._logger is not None:
-            self._logger.info("%s", line)
-        elif self._stream is not None:
+        if self._stream is not None:
             with suppress(OSError, ValueError):  # ValueError: the stream is closed
                 self._stream.write(line + "\n")
+            return
+        self._waiting.append(line)
+        if len(self._waiting) == 1:
+            self._flush_later()
+
+    def flush(self) -> None:
+        """Hand the lines that wait to the logger, all in one record."""
+        lines, self._waiting = self._waiting, []
+        if lines and self._logger is not None:
+            self._logger.info("%s", "\n".join(lines))
+
+    def _flush_later(self) -> None:
+        """A record of `logging` costs as much as all else that the front does for a request."""
+        try:
+            asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+        except RuntimeError:  # on no event loop
+            self.flush()
 
 
 def _logger() -> logging.Logger:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,13 +110,16 @@ def _used(point: OperatingPoint | None) -> UsedPoint | None:
 def _spread(panel: Panel, verdict: Verdict) -> float:
     positive = panel.bundle.positive_index
     watched = int(verdict.probs.argmax()) if positive is None else positive
-    return float(np.std([probs[watched] for probs in verdict.member_probs.values()]))
+    # A handful of numbers on the path of every request: NumPy takes ten times as long.
+    said = [float(probs[watched]) for probs in verdict.member_probs.values()]
+    mean = sum(said) / len(said)
+    return sqrt(sum((p - mean) ** 2 for p in said) / len(said))
 
 
 def _entropy(probs: Floats) -> float:
     """In [0, 1]: divided by that of equal probabilities."""
-    kept = probs[probs > 0]
-    return min(max(float(-(kept * np.log(kept)).sum() / np.log(len(probs))), 0.0), 1.0)
+    kept = [p for p in probs.tolist() if p > 0]
+    return float(min(max(-sum(p * log(p) for p in kept) / log(len(probs)), 0.0), 1.0))
 
 
 def _by_class(classes: Sequence[str], probs: NDArray[np.floating]) -> dict[str, float]:

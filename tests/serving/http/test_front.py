@@ -1,6 +1,7 @@
 """Where requests arrive: keys, rates, limits, logs."""
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -167,17 +168,16 @@ def test_a_page_elsewhere_may_ask_only_where_the_config_says(http: TestClient) -
 
 
 def test_the_access_log_tells_the_route_and_nothing_of_the_query(
-    http: TestClient, keys: dict[str, str], caplog: pytest.LogCaptureFixture
+    guarded: Service, keys: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level("INFO", logger="consilium.access"):
-        import logging
-
-        logging.getLogger("consilium.access").addHandler(caplog.handler)
-        try:
+    logger = logging.getLogger("consilium.access")
+    logger.addHandler(caplog.handler)  # it does not propagate
+    try:
+        with TestClient(build_api(guarded)) as http:
             http.get("/nowhere/secret-name?patient=7", headers=bearer(keys["admin"]))
-        finally:
-            logging.getLogger("consilium.access").removeHandler(caplog.handler)
-    line = json.loads(caplog.messages[-1])
+    finally:
+        logger.removeHandler(caplog.handler)
+    line = json.loads(caplog.messages[-1].splitlines()[-1])
     assert (line["route"], line["status"], line["key"]) == ("other", 404, "operator")
     assert "secret-name" not in caplog.text
     assert "patient" not in caplog.text
