@@ -30,9 +30,9 @@ class UsedPoint(Answer):
 class Uncertainty(Answer):
     """How sure the ensemble is of one image."""
 
-    spread: float = Field(
+    spread: float | None = Field(
         description="standard deviation of the members' probabilities of the positive class, "
-        "or of the most probable one; of those that were asked"
+        "or of the most probable one; null where one alone was asked"
     )
     entropy: float = Field(
         ge=0, le=1, description="of the calibrated probabilities, 1 where all classes are equal"

@@ -169,7 +169,7 @@ def as_tensors(answer: PredictAnswer, asked: InferRequest) -> InferAnswer:
         "classes": classes,
         "decision": [image.decision or "none" for image in images],
         "novel": [NOVEL[image.novel] for image in images],
-        "spread": [image.uncertainty.spread for image in images],
+        "spread": [_number(image.uncertainty.spread) for image in images],
         "entropy": [image.uncertainty.entropy for image in images],
         "warnings": [" ".join(warning.code for warning in image.warnings) for image in images],
     }
@@ -235,3 +235,8 @@ def _invalid(error: ValidationError) -> ProblemError:
         return ProblemError(400, "malformed_body", f"no JSON document ({first['msg']})")
     where = ".".join(map(str, first["loc"]))[:100] or "the request"
     return ProblemError(422, "invalid_parameter", f"{where}: {first['msg']}")
+
+
+def _number(spread: float | None) -> float:
+    """FP64 knows no null: -1 where one member alone was asked, so that nothing spreads."""
+    return -1.0 if spread is None else spread

@@ -153,7 +153,7 @@ function draw(answer, asked) {
     "figure-label": name === now.model.positive ? `Probability of ${name}` : `Most probable: ${name}`,
     figure: percent(share), "shifted-label": asIf, "shifted-figure": shifted && percent(shifted[name]),
     "decision-word": WORDS[decision], degraded: answer.degraded && `Degraded: ${answer.degraded}`,
-    spread: `± ${(uncertainty.spread * 100).toFixed(1)} points`, entropy: uncertainty.entropy.toFixed(2), known: KNOWN[novel] ?? "Not measured",
+    spread: uncertainty.spread == null ? "One asked" : `± ${(uncertainty.spread * 100).toFixed(1)} points`, entropy: uncertainty.entropy.toFixed(2), known: KNOWN[novel] ?? "Not measured",
     said: `${name} ${percent(share)}. ${decision ? `${WORDS[decision]}, at ${point.name}.` : ""}`,
   });
   drawScale(name, share, point, decision);

@@ -107,7 +107,9 @@ def _used(point: OperatingPoint | None) -> UsedPoint | None:
     )
 
 
-def _spread(panel: Panel, verdict: Verdict) -> float:
+def _spread(panel: Panel, verdict: Verdict) -> float | None:
+    if len(verdict.member_probs) < 2:  # 0 would read as if members agreed
+        return None
     positive = panel.bundle.positive_index
     watched = int(verdict.probs.argmax()) if positive is None else positive
     # A handful of numbers on the path of every request: NumPy takes ten times as long.

@@ -21,7 +21,7 @@ from serving.scoring.options import Options
 from serving.scoring.service import Service
 from tests.serving.bundles import rebuilt
 from tests.serving.conftest import started
-from tests.tiny import tiny_bytes
+from tests.tiny import tiny_bytes, write_tiny_bundle
 
 
 def said(service: Service, file: bytes, **options: Any) -> ImagePrediction:
@@ -95,6 +95,13 @@ def test_equal_probabilities_are_all_the_uncertainty_there_is(service: Service) 
     found = said(service, tiny_bytes(2))
     entropy = -sum(p * np.log2(p) for p in found.probabilities.values())  # of two classes, in bits
     assert found.uncertainty.entropy == pytest.approx(entropy)
+
+
+def test_one_member_alone_has_no_spread(tmp_path: Path) -> None:
+    service = started(ServingConfig(bundle=write_tiny_bundle(tmp_path / "one", n_members=1)))
+    found = said(service, tiny_bytes())
+    service.close()
+    assert (found.asked, found.uncertainty.spread) == (1, None)
 
 
 def test_nothing_heavy_is_done_on_the_event_loop(
