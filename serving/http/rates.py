@@ -1,16 +1,14 @@
-"""How many requests one key, or one address, may send: a token bucket for each."""
+"""How many requests one API key may send: a token bucket for each."""
 
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
 
 from serving.config import RateConfig
 from serving.problems import ProblemError
 
 MAX_BUCKETS = 10_000  # about 2 MB
-V6_NETWORK = 64  # bits: one customer's
 
 
 class Rates:
@@ -38,7 +36,7 @@ class Rates:
         the average holds.
 
         Args:
-            name: a key's id, or `network_of` the client's address.
+            name: a key's id.
             cost: tokens, above 0.
 
         Raises:
@@ -56,25 +54,6 @@ class Rates:
             self._buckets.popitem(last=False)
         if not passes:
             raise _rate_limited(math.ceil(lacking / self._per_second))
-
-
-def network_of(address: str) -> str:
-    """Whose requests are counted together: an IPv4 address, or the /64 of an IPv6 one.
-
-    Who has one IPv6 address has 2**64 of them. What is no address comes back as it is.
-    """
-    if ":" not in address:
-        return address[:64]
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address[:64]
-    if not isinstance(parsed, IPv6Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    host_bits = 128 - V6_NETWORK
-    return f"{IPv6Address(int(parsed) >> host_bits << host_bits)}/{V6_NETWORK}"
 
 
 def _rate_limited(seconds: int) -> ProblemError:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from serving.config import RateConfig
 from serving.http import rates as module
-from serving.http.rates import Rates, network_of
+from serving.http.rates import Rates
 from serving.problems import ProblemError
 
 
@@ -105,25 +105,3 @@ def test_who_keeps_asking_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> N
     for index in range(100):
         rates.take(str(index))
         assert not passes(rates, "loud")
-
-
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:0db8:0001:0002::", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("::1", "::/64"),
-        ("testclient", "testclient"),
-        ("not:an:address", "not:an:address"),
-        ("", ""),
-    ],
-)
-def test_addresses_of_one_customer_are_counted_together(address: str, network: str) -> None:
-    assert network_of(address) == network
-
-
-def test_what_is_no_address_is_bounded() -> None:
-    assert len(network_of("x" * 1000)) == len(network_of(":" * 1000)) == 64
