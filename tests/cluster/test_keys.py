@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.exceptions import TyperException
 
-from cluster.keys import keys_app
+from cluster.commands.keys import keys_app
 from search.errors import ServingError
 from serving.http.keys import KeyRing, list_keys
 

@@ -1,0 +1,1 @@
+"""A table of images through a bundle, by Ray Data."""

@@ -1,0 +1,5 @@
+"""`consilium score`: a table of images through a bundle."""
+
+import typer
+
+batch = typer.Typer()

@@ -1,0 +1,5 @@
+"""`consilium doctor`: whether a machine or a cluster is fit."""
+
+import typer
+
+doctors = typer.Typer()

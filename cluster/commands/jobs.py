@@ -1,0 +1,5 @@
+"""`consilium submit`, `status`, `logs`, `stop`: Ray Jobs."""
+
+import typer
+
+jobs = typer.Typer()

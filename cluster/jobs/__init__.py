@@ -1,0 +1,1 @@
+"""A search, an ensemble or a pipeline as a Ray Job on a cluster that is elsewhere."""
