@@ -1,4 +1,7 @@
-"""Real servers on free loopback ports: PostgreSQL in a temporary folder, an S3 API in process."""
+"""Real servers on free ports: PostgreSQL and Redis in a temporary folder, an S3 API in process.
+
+On loopback, or on the address of a virtual network that no other host can reach.
+"""
 
 import os
 import pwd
@@ -9,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -23,16 +26,17 @@ from search.location import open_place
 
 PASSWORD = "open-sesame"  # noqa: S105
 BUCKET = "studies"
+LOOPBACK = "127.0.0.1"
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
+def postgres(host: str = LOOPBACK) -> Iterator[str]:
     """The URL, with user and password, of an empty database on a new PostgreSQL server.
 
     The test is skipped where PostgreSQL is not installed.
     """
     account = pwd.getpwnam("nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name)
-    programs, port = _postgres_programs(), free_port()
+    programs, port = _postgres_programs(), free_port(host)
     with tempfile.TemporaryDirectory(prefix="consilium-pg-") as name:
         folder, data = Path(name), Path(name) / "data"
         (folder / "password").write_text(PASSWORD)
@@ -41,13 +45,15 @@ def postgres() -> Iterator[str]:
         # The C locale brings no encoding: the poorest server there is.
         rules = ["--auth=scram-sha-256", "--username=consilium", f"--pwfile={folder / 'password'}"]
         _as(account, programs / "initdb", "-D", data, "--no-sync", "--locale=C", *rules).wait(60)
+        with (data / "pg_hba.conf").open("a") as rules_of_hosts:
+            rules_of_hosts.write("host all all samenet scram-sha-256\n")
         server = _as(
             account,
             *(programs / "postgres", "-D", data, "-p", str(port), "-c", "fsync=off"),
-            *("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="),
+            *("-c", f"listen_addresses={host}", "-c", "unix_socket_directories="),
         )
         try:
-            url = f"postgresql://consilium:{PASSWORD}@127.0.0.1:{port}/postgres"
+            url = f"postgresql://consilium:{PASSWORD}@{host}:{port}/postgres"
             _await(server, url)
             yield url
         finally:
@@ -56,9 +62,9 @@ def postgres() -> Iterator[str]:
 
 
 @contextmanager
-def s3() -> Iterator[str]:
+def s3(host: str = LOOPBACK) -> Iterator[str]:
     """The URL of an empty bucket, with endpoint and credentials in the environment."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address=host, port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"
@@ -95,8 +101,33 @@ def fresh_connections() -> Iterator[None]:
         kind.clear_instance_cache()
 
 
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+@contextmanager
+def redis(folder: Path, host: str = LOOPBACK) -> Iterator[str]:
+    """host:port of an empty Redis that keeps what it is told; it asks for PASSWORD.
+
+    The test is skipped where Redis is not installed.
+    """
+    program, port = shutil.which("redis-server"), free_port(host)
+    if program is None:
+        pytest.skip("Redis is not installed")
+    rules = ["--bind", host, "--port", str(port), "--dir", str(folder), "--appendonly", "yes"]
+    server = subprocess.Popen(
+        [program, *rules, "--requirepass", PASSWORD], stdout=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(100):
+            with suppress(OSError):
+                socket.create_connection((host, port), timeout=1).close()
+                break
+            time.sleep(0.1)
+        yield f"{host}:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def free_port(host: str = LOOPBACK) -> int:
+    with closing(socket.create_server((host, 0))) as listener:
         port: int = listener.getsockname()[1]
         return port
 

@@ -12,20 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import optuna
 import pytest
 import ray
 import yaml
-from optuna.trial import FrozenTrial, TrialState
 from ray.cluster_utils import Cluster
 
 from search.config import ExperimentConfig
-from search.study.queue import again_of, count_done
+from search.study.queue import count_done
 from search.study.records import StudyFolder, TrialRecord
 from search.study.run import run_study
-from search.study.storage import open_storage, storage_url
-from search.study.trial import Trial, train_trial
 from tests.rays import started_ray
+from tests.search.study.nothing_lost import check_nothing_lost, storage_of
 from tests.search.study.test_run import a_study
 
 pytestmark = pytest.mark.slow
@@ -45,12 +42,6 @@ def a_long_study(folder: Path) -> ExperimentConfig:
     """Trials of a second or two."""
     fidelity = {"max_epochs": 24, "grace": 8, "reduction": 3, "finalists": 1}
     return a_study(folder, trials=TRIALS, fidelity=fidelity)
-
-
-def storage_of(config: ExperimentConfig) -> optuna.Study:
-    folder = StudyFolder(config.study_folder)
-    storage = open_storage(storage_url(folder, config.storage))
-    return optuna.load_study(study_name=folder.head().storage_name, storage=storage)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -83,31 +74,6 @@ def running(config: ExperimentConfig) -> TrialRecord:
     return found[0]
 
 
-def check_nothing_lost(config: ExperimentConfig) -> None:
-    """Exactly the trials asked for, each of them once, and the best can be had again."""
-    study = storage_of(config)
-    trials = study.get_trials(deepcopy=False)
-    counted = [trial for trial in trials if trial.number not in again_of(study)]
-    assert count_done(study) == len(counted) == TRIALS
-    assert {trial.state for trial in counted} <= {TrialState.COMPLETE, TrialState.PRUNED}
-    assert len({_params(trial) for trial in counted}) == TRIALS
-    done_again = [trial for trial in trials if trial.number in again_of(study)]
-    assert {trial.state for trial in done_again} <= {TrialState.FAIL}
-    folder = StudyFolder(config.study_folder)
-    records = {record.number: record for record in folder.records()}
-    for trial in counted:
-        record = records[trial.number]
-        assert record.status == {"COMPLETE": "complete", "PRUNED": "pruned"}[trial.state.name]
-        assert len(record.epochs) == len(trial.intermediate_values)
-    best = study.best_trial
-    again = Trial(number=999, params=records[best.number].params)
-    assert train_trial(config, again).value == pytest.approx(best.value, abs=1e-6)
-
-
-def _params(trial: FrozenTrial) -> str:
-    return yaml.safe_dump(trial.user_attrs["params"])
-
-
 def test_a_driver_that_is_killed_goes_on_where_it_was(tmp_path: Path, short_folder: Path) -> None:
     config = a_long_study(tmp_path)
     document = tmp_path / "config.yaml"
@@ -127,7 +93,7 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(tmp_path: Path, short_fold
         words, check=False, env=surroundings, capture_output=True, text=True, timeout=240
     )
     assert again.returncode == 0, again.stderr
-    check_nothing_lost(config)
+    check_nothing_lost(config, trials=TRIALS)
 
 
 def test_a_worker_that_is_killed_loses_its_trial_to_another(tmp_path: Path) -> None:
@@ -144,7 +110,7 @@ def test_a_worker_that_is_killed_loses_its_trial_to_another(tmp_path: Path) -> N
         killer.start()
         run_study(config)
         killer.join()
-    check_nothing_lost(config)
+    check_nothing_lost(config, trials=TRIALS)
     victim = StudyFolder(config.study_folder).record(victims[0])
     assert (victim.status, victim.error, victim.again) == ("failed", "the worker died", True)
 
@@ -173,4 +139,4 @@ def test_a_node_that_is_lost_loses_no_trial(tmp_path: Path, short_folder: Path) 
         ray.shutdown()
         cluster.shutdown()  # type: ignore[no-untyped-call]
     assert lost == ["node"]
-    check_nothing_lost(config)
+    check_nothing_lost(config, trials=TRIALS)

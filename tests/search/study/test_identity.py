@@ -99,9 +99,11 @@ def test_how_much_where_and_on_what_may_change(tmp_path: Path) -> None:
         "output": "elsewhere",
         "study": str(tmp_path / "there"),
         "cache": "fast",
+        "cache_gb": 20,
         "budget": {"trials": 99, "minutes": 5},
         "resources": {"cpu": 2},
         "ensemble": {"members": 3},
+        "pipeline": {"canary": 5},
         "tracking": {"mlflow": "http://127.0.0.1:5000"},
     }
     assert set(free) == FREE
