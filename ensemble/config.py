@@ -7,10 +7,11 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from ensemble.decision.points import PointConfig
 from ensemble.selection.results import Budget
-from search.config import ExperimentConfig, Location, PolicyConfig
+from search.config import ExperimentConfig, PolicyConfig
 from search.document import read_document, validate_document
 from search.errors import ConfigError
 from search.params import Config
+from search.paths import Location
 
 Views = Literal["none", "flips", "dihedral"]
 

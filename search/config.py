@@ -4,56 +4,38 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     Discriminator,
     Field,
     PositiveFloat,
     PositiveInt,
     Tag,
-    ValidationInfo,
     model_validator,
 )
 
 from search.document import located, read_document, validate_document
-from search.location import Place, checked_url, open_place
+from search.location import Place, open_place
 from search.objectives import COSTS, Limited, Metric, Objective
 from search.params import Config, Share
+from search.paths import Location, NodeLocation, SourceLocation, StudyLocation, on_this_node
 from search.space import Space
 
-
-def _resolve(path: Path, info: ValidationInfo) -> Path:
-    folder = (info.context or {}).get("folder", Path.cwd())
-    return Path(folder, path.expanduser()).resolve()
-
-
-def _local(value: Any) -> Any:
-    if isinstance(value, str) and "://" in value:
-        raise ValueError("a local path is needed; only study may be a URL")
-    return value
-
-
-def _resolve_study(location: str, info: ValidationInfo) -> str:
-    return checked_url(location) if "://" in location else str(_resolve(Path(location), info))
-
-
-Location = Annotated[Path, BeforeValidator(_local), AfterValidator(_resolve)]
-StudyLocation = Annotated[str, AfterValidator(_resolve_study)]
 Treatment = Literal["drop", "error", "keep"]
 
 
 class FolderSource(Config):
     """A folder of class folders, with or without split folders above them."""
 
-    folder: Location
+    folder: SourceLocation = Field(description="local, s3://bucket/prefix or gs://bucket/prefix")
     name: str | None = Field(None, description="of this source; the folder's name if absent")
 
 
 class TableSource(Config):
     """A CSV or Parquet table with a row an image."""
 
-    table: Location
-    images: list[Location] = Field(min_length=1, description="folders to look for the images in")
+    table: SourceLocation = Field(description="local, or an s3:// or gs:// URL")
+    images: list[SourceLocation] = Field(
+        min_length=1, description="folders to look for the images in; local, or URLs"
+    )
     columns: dict[str, str | None] = Field(
         description="ours: theirs; image and label are needed, null leaves one out"
     )
@@ -191,11 +173,19 @@ class ResourcesConfig(Config):
     cpu: PositiveInt = Field(1, description="of each worker; as many threads train")
     gpu: float = Field(0, ge=0, le=1, description="of each worker: a share, or a whole one")
     workers: PositiveInt = Field(1, description="processes that train one trial together")
+    shard: bool = Field(
+        False, description="each worker decodes and holds its part of the images alone"
+    )
+    grow: PositiveInt | None = Field(
+        None, description="trials at once that a cluster which starts nodes itself makes room for"
+    )
 
     @model_validator(mode="after")
     def _workers_share_no_gpu(self) -> Self:
         if self.workers > 1 and self.gpu not in (0, 1):
             raise ValueError(f"{self.workers} workers need gpu 0 or 1 each, it is {self.gpu:g}")
+        if self.shard and self.workers == 1:
+            raise ValueError("shard divides the images among workers; set workers above 1")
         return self
 
 
@@ -221,7 +211,13 @@ class ExperimentConfig(Config):
     study: StudyLocation | None = Field(
         None, description="the study folder, local or s3://bucket/prefix; <output>/study if absent"
     )
-    cache: Location | None = Field(None, description="decoded images; <output>/cache if absent")
+    cache: NodeLocation | None = Field(
+        None,
+        description="decoded images; <output>/cache if absent. $NAME is what each node says it is",
+    )
+    cache_gb: PositiveFloat | None = Field(
+        None, description="of decoded images on one node; those not in use make room for others"
+    )
     dataset: DatasetConfig
     audit: AuditConfig = AuditConfig()
     splits: SplitsConfig = SplitsConfig()
@@ -242,6 +238,9 @@ class ExperimentConfig(Config):
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
     ensemble: dict[str, Any] = Field(default={}, description="checked by ensemble/config.py")
+    pipeline: dict[str, Any] = Field(
+        default={}, description="checked by cluster/pipeline/config.py"
+    )
 
     @model_validator(mode="after")
     def _objectives_fit(self) -> Self:
@@ -283,7 +282,13 @@ class ExperimentConfig(Config):
 
     @property
     def cache_folder(self) -> Path:
-        return self.cache or self.output / "cache"
+        """Of this machine: variables of the environment are put in here."""
+        return self.output / "cache" if self.cache is None else on_this_node(self.cache)
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """The most that maps on one machine may take."""
+        return None if self.cache_gb is None else int(self.cache_gb * 1e9)
 
 
 def load_config(path: Path) -> ExperimentConfig:

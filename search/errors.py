@@ -12,7 +12,8 @@ ConsiliumError
 ├── StudyError        a study folder that is not this experiment's, or newer
 ├── BundleError       a bundle that is damaged, tampered with or newer
 ├── GateError         a gate that failed: the bundle is not good enough to be written
-└── ServingError      the endpoint cannot start or cannot be reached
+├── ServingError      the endpoint cannot start or cannot be reached
+└── ClusterError      a cluster that cannot be reached, or does not fit
 
 The command prints `str(error)` as one line and exits with `error.exit_code`.
 """
@@ -72,3 +73,7 @@ class GateError(ConsiliumError):
 
 class ServingError(ConsiliumError):
     """The endpoint cannot start or cannot be reached."""
+
+
+class ClusterError(ConsiliumError):
+    """A cluster that cannot be reached, or does not fit."""

@@ -6,9 +6,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from search.config import Location
 from search.data.transforms import MAX_PIXELS
 from search.params import Config
+from search.paths import Location
 
 MEBIBYTE = 1024 * 1024
 

@@ -59,7 +59,7 @@ def search(
     settings = load_config(config)
     ensemble_config(config, settings)  # a mistake in it is better told before the search
     mode: Mode = "quiet" if quiet else "json" if as_json else "live"
-    with connected(address):
+    with connected(address, grows=settings.resources.grow is not None):
         records = search_trials(settings, trials=trials, warm=warm_start or [], mode=mode)
         page = report_study(str(settings.study_folder))
     if as_json:

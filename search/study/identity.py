@@ -17,7 +17,10 @@ from search.study.records import StudyFolder
 from search.study.storage import shown
 
 # What may change between a search and what follows: how much, where and on what, not what.
-FREE = {"output", "study", "cache", "budget", "resources", "ensemble", "tracking"}
+FREE = {
+    "output", "study", "cache", "cache_gb", "budget", "resources", "ensemble", "pipeline",
+    "tracking",
+}  # fmt: skip
 MOST = 5  # differences, and MOST_NAMES names of each kind of change: what one line bears
 MOST_NAMES = 3
 Difference = tuple[str, Any, Any]  # dotted key, then, now

@@ -1,7 +1,7 @@
 """A study from beginning to end: data, trials, second rung, finalists; a rerun goes on."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 
 import optuna
@@ -74,9 +74,9 @@ def run_study(
     url = storage_url(folder, config.storage)
     check_sampler(config.sampler, config.space, n_objectives=len(config.objectives))
     load_portfolio(config.portfolio, n_classes=2)  # a mistake in it is better told at once
-    slots = Slots(config.resources)
+    slots = Slots(config.resources, say=say)
     folder.create()
-    with one_search(folder, url), opened_storage(url) as storage:
+    with closing(slots), one_search(folder, url), opened_storage(url) as storage:
         clock = Clock(folder.path / "clock.json", config.budget)
         if not folder.exists():
             _begin(config, folder, progress)
@@ -90,7 +90,8 @@ def run_study(
             _warm_up(config, folder, study, earlier, say)
         _warm_caches(config, recipes.values(), progress)
         with open_tracker(config, config.name, warn=say) as tracker:
-            course = Course(config, folder, study, clock, slots, tracker=tracker, watch=watch)
+            watching = tracker.watching(watch)
+            course = Course(config, folder, study, clock, slots, tracker=tracker, watch=watching)
             try:
                 _search(config, folder, study, course, trials, say)
             except (SQLAlchemyError, StorageInternalError) as error:
@@ -190,6 +191,8 @@ def earlier_study(folder: StudyFolder) -> Iterator[optuna.Study]:
 
 def _warm_caches(config: ExperimentConfig, recipes: Iterable[Params], progress: Progress) -> None:
     """Decode the images at the sizes known now; others follow when a trial asks for them."""
+    if config.resources.shard:  # one disk need not hold them all
+        return
     any_size = isinstance(config.space.root.get("image_size"), Range)
     known = [*recipes, *([] if any_size else config.space.corners())]
     for params in {preprocessing_of(p).size: p for p in known}.values():

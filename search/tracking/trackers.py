@@ -11,9 +11,11 @@ from typing import Protocol, Self
 from search.config import ExperimentConfig
 from search.errors import ConsiliumError, StudyError
 from search.study.records import TrialRecord
+from search.study.standing import Standing, Watch
 from search.study.trial import Trial
 from search.tracking.aside import Aside
 from search.tracking.mlflow import MLflow
+from search.tracking.prometheus import Prometheus
 from search.tracking.tensorboard import TensorBoard
 
 Metrics = Mapping[str, float | None]
@@ -60,7 +62,7 @@ class Destination(Protocol):
 def open_tracker(
     config: ExperimentConfig, study_name: str, *, warn: Callable[[str], None] = lambda _: None
 ) -> "Trackers":
-    """TensorBoard files below the output folder, and MLflow where the config names a server.
+    """TensorBoard files below the output folder, Ray's metrics, and MLflow where it is asked for.
 
     Args:
         warn: hears once of each that fails later on.
@@ -70,7 +72,8 @@ def open_tracker(
         StudyError: MLflow cannot be reached or does not take the study.
     """
     trackers: dict[str, Tracker] = {
-        "TensorBoard": Follower(TensorBoard(config.output / "tensorboard"))
+        "TensorBoard": Follower(TensorBoard(config.output / "tensorboard")),
+        "Prometheus": Prometheus(study_name),
     }
     if config.tracking.mlflow is not None:
         server = Follower(_reach(config, config.tracking.mlflow, study_name))
@@ -89,6 +92,15 @@ class Trackers:
 
     def end(self, record: TrialRecord) -> None:
         self._each(lambda tracker: tracker.end(record))
+
+    def watching(self, watch: Watch) -> Watch:
+        """The same watch; whoever publishes how the study stands hears of it first."""
+
+        def heard(standing: Standing, ended: TrialRecord | None) -> None:
+            self._each(lambda tracker: _stands(tracker, standing))
+            watch(standing, ended)
+
+        return heard
 
     def close(self) -> None:
         self._each(lambda tracker: tracker.close())
@@ -167,6 +179,11 @@ class Distant:
     def close(self) -> None:
         self._aside.do(self._tracker.close)
         self._aside.close()
+
+
+def _stands(tracker: Tracker, standing: Standing) -> None:
+    if isinstance(tracker, Prometheus):
+        tracker.watch(standing)
 
 
 def _name(trial: Trial) -> str:
