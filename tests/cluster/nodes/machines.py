@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[3]
 PYTHON = sys.executable
 DISK = "512m"
 SHARED_MEMORY = "256m"
-TOOLS = ("ip", "unshare", "nsenter", "mount")
+TOOLS = ("ip", "unshare", "nsenter", "mount", "setpriv")
+DIES_TOO = ("setpriv", "--pdeathsig", "KILL")  # a machine whose test is killed goes with it
 BEGIN = """
 hostname {name}
 mount -t tmpfs -o size={shared} tmpfs /dev/shm
@@ -142,7 +143,7 @@ class Network:
         script = BEGIN.format(name=name, shared=SHARED_MEMORY, disk=DISK, local=self.local)
         new = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"]
         first = subprocess.Popen(
-            ["ip", "netns", "exec", space, *new, "sh", "-ec", script],
+            [*DIES_TOO, "ip", "netns", "exec", space, *new, "sh", "-ec", script],
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -41,6 +41,11 @@ class Rays:
     head_cpus: int = 0
     workers: dict[str, Machine] = field(default_factory=dict)
 
+    @staticmethod
+    def usual() -> dict[str, str]:
+        """The environment that a cluster has unless told otherwise."""
+        return dict(ENVIRONMENT)
+
     @property
     def head(self) -> Machine:
         return self.network.machines["head"]
@@ -49,11 +54,11 @@ class Rays:
     def address(self) -> str:
         return f"{self.head.ip}:{GCS}"
 
-    def start_head(self, *, ip: str | None = None) -> Machine:
+    def start_head(self, *words: str, ip: str | None = None) -> Machine:
         """Boot the head, or one that takes the place of a head that is off."""
         head = self.network.boot("head", ip=ip)
         dashboard = ["--include-dashboard=true", f"--dashboard-host={head.ip}"]
-        self._start(head, "--head", f"--port={GCS}", *dashboard, cpus=self.head_cpus)
+        self._start(head, "--head", f"--port={GCS}", *dashboard, *words, cpus=self.head_cpus)
         wait_until(lambda: _listens(head.ip, GCS), seconds=60)
         return head
 
@@ -66,14 +71,15 @@ class Rays:
 
     def wait_for_nodes(self, count: int) -> None:
         """Go on once so many machines are alive, the head included."""
-        wait_until(lambda: self._alive() == count, seconds=90)
+        wait_until(lambda: self.alive() == count, seconds=90)
 
     def python(self, code: str, *, timeout: float = 120) -> str:
         """What a Python program says that talks to Ray from the head."""
         inside = self.environment | {"RAY_ADDRESS": self.address}
         return self.head.ask(PYTHON, "-c", code, environment=inside, timeout=timeout).stdout
 
-    def _alive(self) -> int:
+    def alive(self) -> int:
+        """Machines, or nodes, that are in the cluster."""
         code = (
             "import ray; from ray._raylet import GcsClient;"
             f"c = GcsClient(address='{self.address}');"
