@@ -1,0 +1,1 @@
+"""What running by Ray costs, against the same work in one process."""
