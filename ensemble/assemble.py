@@ -158,8 +158,7 @@ def _hold_back(
 ) -> HeldBack:
     runtime = Runtime(Bundle(folder, draft))
     gauge = Gauge(first_asked(draft.members).preprocessing)
-    paths = [Path(path) for path in images["path"]]
-    scored = score_images(runtime, paths, threads=THREADS, change=gauge)
+    scored = score_images(runtime, images["path"].tolist(), threads=THREADS, change=gauge)
     if scored.skipped:
         raise DatasetError(
             f"{next(iter(scored.skipped.values()))}; it is one of the study's images: put it back"
@@ -266,7 +265,7 @@ def _novelty(
     novelty = build_novelty(
         Runtime(Bundle(folder, draft)),
         training[training["part"] == TRAIN],
-        [Path(path) for path in held_back.images["path"]],
+        held_back.images["path"].tolist(),
         ensemble.out_of_distribution,
         folder,
         seed=config.seed,

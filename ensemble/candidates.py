@@ -116,7 +116,9 @@ def candidate_pixels(
 ) -> NDArray[np.uint8]:
     """Images as a candidate sees them, (n_images, size, size, 3), from the cache."""
     preprocessing = preprocessing_of(record.params)
-    cache, rows = cache_rows(images, preprocessing, config.cache_folder, threads=threads)
+    cache, rows = cache_rows(
+        images, preprocessing, config.cache_folder, threads=threads, limit=config.cache_bytes
+    )
     pixels: NDArray[np.uint8] = cache.pixels[rows]
     return pixels
 

@@ -68,7 +68,7 @@ def conclude(
         expected["int8"] = Runtime(bundle, engine="int8")
     write_expected(folder, expected)
     step(f"evaluating on {len(test)} sealed test images")
-    scored = score_images(runtime, [Path(path) for path in test["path"]], threads=THREADS)
+    scored = score_images(runtime, test["path"].tolist(), threads=THREADS)
     test = test.iloc[scored.rows].reset_index(drop=True)
     evaluation, cases = _evaluate(ensemble, runtime, scored, test)
     step("comparing with the best single candidate and the recipes")
@@ -161,7 +161,7 @@ def _robustness(
         step(f"making {len(some)} test images worse in five ways")
         update["corruptions"] = measure_corruptions(
             runtime,
-            [Path(path) for path in some["path"]],
+            some["path"].tolist(),
             some["label"].to_numpy(np.int64),
             some["group"].to_numpy(np.int64),
             threads=THREADS,

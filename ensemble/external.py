@@ -68,7 +68,7 @@ def evaluate_external(
         raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(output))
     dataset, n_seen = _unseen(bundle, dataset)
     labels, runtime = match_classes(bundle, dataset), Runtime(bundle)
-    paths = [Path(path) for path in dataset.table["path"]]
+    paths = dataset.table["path"].tolist()
     scored = score_images(runtime, paths, threads=THREADS, progress=progress)
     table = dataset.table.iloc[scored.rows].reset_index(drop=True)
     groups = _groups(dataset)[scored.rows]
@@ -93,7 +93,7 @@ def _unseen(bundle: Bundle, dataset: Dataset) -> tuple[Dataset, int]:
     """The images that the bundle was not made from, and how many it was."""
     if bundle.manifest.seen_file is None:
         return dataset, 0
-    seen = seen_among(bundle.folder, [Path(path) for path in dataset.table["path"]])
+    seen = seen_among(bundle.folder, dataset.table["path"].tolist())
     if seen.all():
         raise DatasetError(
             f"all {len(seen)} images were trained, chosen or calibrated on by this bundle; an "
@@ -130,7 +130,7 @@ def _corruptions(runtime: Runtime, cases: Cases, count: int) -> list[object]:
     if not count:
         return []
     some = cases.table.sample(min(count, len(cases.table)), random_state=SEED).index.to_numpy()
-    paths = [Path(path) for path in cases.table["path"].iloc[some]]
+    paths = cases.table["path"].iloc[some].tolist()
     return list(
         measure_corruptions(runtime, paths, cases.labels[some], cases.groups[some], threads=THREADS)
     )

@@ -14,7 +14,7 @@ from ensemble.manifest import Novelty
 from ensemble.not_lesions import KINDS, not_lesions, read_folder
 from ensemble.novelty import build_reference, measure, threshold_for, write_reference
 from ensemble.runtime import Runtime
-from search.data.transforms import decode
+from search.data.images import open_image
 
 FILE = "novelty.safetensors"
 REFERENCE = 2000  # training images
@@ -26,7 +26,7 @@ Floats = NDArray[np.float32]
 def build_novelty(
     runtime: Runtime,
     training: pd.DataFrame,
-    held_back: Sequence[Path],
+    held_back: Sequence[str | Path],
     config: NoveltyConfig,
     folder: Path,
     *,
@@ -45,7 +45,7 @@ def build_novelty(
     members = runtime.bundle.manifest.members
     cheapest = members.index(first_asked(members))
     rows = training.sample(min(REFERENCE, len(training)), random_state=seed)
-    features = _features(runtime, cheapest, (decode(Path(path)) for path in rows["path"]))
+    features = _features(runtime, cheapest, (open_image(path) for path in rows["path"]))
     reference = build_reference(features, limit=REFERENCE, k=K, seed=seed)
     write_reference(folder / FILE, reference)
 
@@ -53,7 +53,7 @@ def build_novelty(
         found: Floats = reference.distances(_features(runtime, cheapest, images))
         return found
 
-    inside = distances(decode(path) for path in held_back)
+    inside = distances(open_image(path) for path in held_back)
     threshold = threshold_for(inside, config.flagged)
     others: dict[str, Floats] = {
         kind: distances(not_lesions(kind, OF_EACH_KIND, seed=seed)) for kind in KINDS

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from search.data.images import read_image, readers
 from search.errors import BundleError
 from search.tables import write_tensors
 
@@ -27,8 +29,11 @@ def write_seen(folder: Path, digests: Iterable[str]) -> None:
     write_tensors(folder / FILE, {"heads": torch.from_numpy(numbers)})
 
 
-def seen_among(folder: Path, paths: Sequence[Path]) -> NDArray[np.bool_]:
+def seen_among(folder: Path, paths: Sequence[str | Path]) -> NDArray[np.bool_]:
     """Which files a bundle was made from, (n_paths,); none that cannot be read.
+
+    Args:
+        paths: local ones, or URLs, which are fetched many at once.
 
     Raises:
         BundleError: the bundle's list is damaged.
@@ -38,13 +43,13 @@ def seen_among(folder: Path, paths: Sequence[Path]) -> NDArray[np.bool_]:
     except Exception as error:  # safetensors' own errors share no base class
         raise BundleError(f"{folder / FILE}: cannot be read; build the bundle again") from error
     known = set(numbers.view(np.uint64).tolist())
-    return np.array([_head(path) in known for path in paths], np.bool_)
+    with ThreadPoolExecutor(readers(paths, threads=1)) as pool:
+        return np.array([head in known for head in pool.map(_head, paths)], np.bool_)
 
 
-def _head(path: Path) -> int | None:
+def _head(path: str | Path) -> int | None:
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256(read_image(path)).hexdigest()
     except OSError:
         return None
     return int(digest[: 2 * BYTES], 16)

@@ -1,6 +1,7 @@
-"""Where a study lies: a local folder, or the URL of an object store; both read and list alike."""
+"""Where a study and its images lie: local, or at URLs of an object store; both read alike."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "gs": {"use_listings_cache": False},
 }
+# s3fs would ask for a file's size first, to fetch large ones in pieces.
+READING: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 1}}
+Stamp = tuple[int, int]  # bytes of a file, and a number that is another one when it changes
+ABSENT: Stamp = (0, 0)
 ANSWER_WITHIN = 15.0  # seconds; only where nothing has begun, later outages are sat out longer
 # By the names of s3fs' and botocore's exceptions, which are there only with the extra.
 REASONS = {
@@ -36,6 +41,11 @@ REASONS = {
     "HTTPClientError": "does not answer; check AWS_ENDPOINT_URL and the network",
     "TimeoutError": "does not answer; check AWS_ENDPOINT_URL and the network",
 }
+
+
+def is_url(location: str | Path) -> bool:
+    """Whether it lies in an object store."""
+    return isinstance(location, str) and "://" in location
 
 
 def checked_url(url: str) -> str:
@@ -98,7 +108,8 @@ def read_bytes(place: Place, *, within: float | None = None) -> bytes:
     with explained(place):
         if isinstance(place, Path):
             return place.read_bytes()
-        content: bytes = place.fs.cat_file(place.path, timeout=within)
+        options = READING.get(place.protocol, {})
+        content: bytes = place.fs.cat_file(place.path, timeout=within, **options)
         return content
 
 
@@ -122,10 +133,25 @@ def list_files(folder: Place) -> dict[str, int]:
     """
     if isinstance(folder, Path):
         return dict(_walk(folder))
+    return {name: size for name, (size, _) in list_objects(folder).items()}
+
+
+def list_objects(folder: UPath) -> dict[str, Stamp]:
+    """The stamp of every object below a folder, by its relative name; none if it is absent.
+
+    One listing, in the order of the names.
+    """
     with explained(folder):
         found = folder.fs.find(folder.path, detail=True)
     start = len(folder.path.rstrip("/")) + 1
-    return {name[start:]: int(about["size"]) for name, about in found.items()}
+    return {name[start:]: _stamp(about) for name, about in found.items()}
+
+
+def _stamp(about: Mapping[str, Any]) -> Stamp:
+    # By the names of s3fs and gcsfs. A time alone, in whole seconds, would miss a quick change.
+    told = [str(about.get(key)) for key in ("ETag", "etag", "LastModified", "updated")]
+    digest = hashlib.sha256(" ".join(told).encode()).digest()
+    return int(about["size"]), int.from_bytes(digest[:7])
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, int]]:

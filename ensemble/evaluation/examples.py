@@ -2,7 +2,6 @@
 
 import base64
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from ensemble.bundle import Bundle
 from ensemble.evaluation.assess import Cases
 from ensemble.evaluation.results import Example
-from search.data.transforms import decode
+from search.data.images import open_image
 
 SIDE = 120  # pixels
 
@@ -36,7 +35,7 @@ def worst_examples(cases: Cases, bundle: Bundle, *, count: int) -> list[Example]
             image=str(cases.table["image"].iloc[i]),
             label=bundle.manifest.classes[cases.labels[i]],
             probability=float(cases.probs[i, column[i]]),
-            thumbnail=_thumbnail(Path(cases.table["path"].iloc[i])),
+            thumbnail=_thumbnail(cases.table["path"].iloc[i]),
         )
         for i in worst
     ]
@@ -55,8 +54,8 @@ def _is_wrong(cases: Cases, bundle: Bundle) -> NDArray[np.bool_]:
     return found
 
 
-def _thumbnail(path: Path) -> str:
-    image = decode(path)
+def _thumbnail(path: str) -> str:
+    image = open_image(path)
     image.thumbnail((SIDE, SIDE))
     file = BytesIO()
     image.save(file, "JPEG", quality=80)

@@ -27,7 +27,7 @@ SEVERITIES = range(1, 6)
 
 def measure_corruptions(
     runtime: Runtime,
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     labels: Ints,
     groups: Ints,
     *,

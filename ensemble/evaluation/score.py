@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import BoundedSemaphore
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ensemble.runtime import Runtime, Scores
+from search.data.images import fetch_image, readers
 from search.data.transforms import decode
 from search.errors import DamagedImageError, DatasetError
 
@@ -34,7 +37,7 @@ class Scored:
 
 def score_images(
     runtime: Runtime,
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     *,
     threads: int = 1,
     change: Change | None = None,
@@ -43,24 +46,32 @@ def score_images(
     """Decode and score files; those that cannot be read are left out and named.
 
     Args:
+        paths: local ones, or URLs, which are fetched many at once.
         threads: images decoded and scored side by side.
         change: what is done to an image after it was decoded.
 
     Raises:
         DatasetError: none of the images can be read.
+        StudyError: an object store cannot be reached; that is not an image's fault.
     """
     skipped: dict[str, str] = {}
+    scoring = BoundedSemaphore(threads)
 
     def score(index: int) -> Scores | None:
-        try:
-            image = decode(paths[index])
-        except DamagedImageError as error:
-            skipped[str(paths[index])] = str(error)
-            return None
-        return runtime.score([runtime.prepare(image if change is None else change(image, index))])
+        name = str(paths[index])
+        with ExitStack() as turn:
+            try:
+                source = fetch_image(paths[index])
+                turn.enter_context(scoring)
+                image = decode(source, name=name)
+            except DamagedImageError as error:
+                skipped[name] = str(error)
+                return None
+            changed = image if change is None else change(image, index)
+            return runtime.score([runtime.prepare(changed)])
 
     found: list[tuple[int, Scores]] = []
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(readers(paths, threads)) as pool:
         for index, scores in enumerate(pool.map(score, range(len(paths)))):
             if scores is not None:
                 found.append((index, scores))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from search.data.audit import Audit, Finding
 from search.data.dataset import STANDARD
-from search.data.transforms import decode
+from search.data.images import open_image
 from search.errors import DamagedImageError
 from search.location import Place
 from search.pages import page_environment, write_page
@@ -118,7 +118,7 @@ def _thumbnails(audit: Audit, table: pd.DataFrame, damaged: Container[str]) -> d
     rows = table[table["image"].isin(wanted)]
     return {
         row["image"]: Thumbnail(
-            uri="" if row["path"] in damaged else _data_uri(Path(row["path"])),
+            uri="" if row["path"] in damaged else _data_uri(row["path"]),
             image=row["image"],
             image_id=row["image_id"],
             label=row["raw_label"],
@@ -128,9 +128,9 @@ def _thumbnails(audit: Audit, table: pd.DataFrame, damaged: Container[str]) -> d
     }
 
 
-def _data_uri(path: Path) -> str:
+def _data_uri(path: str) -> str:
     try:
-        image = decode(path, at_least=SIDE)
+        image = open_image(path, at_least=SIDE)
     except DamagedImageError:  # since the facts were gathered
         return ""
     image.thumbnail((SIDE, SIDE))

@@ -4,8 +4,9 @@ Columns: image (unique key), image_id, path, source, raw_label, label, split, le
 any metadata a source names. Missing text is None.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from search.config import DatasetConfig, FolderSource, TableSource
 from search.data.sources import LINKS, read_folder, read_table
 from search.errors import DatasetError
+from search.location import Stamp
 
 STANDARD = ("image", "image_id", "path", "source", "raw_label", "label", "split")
 
@@ -26,11 +28,13 @@ class Dataset:
         table: a row an image, see the head of this file.
         classes: names by class index.
         positive: index of the class that must not be missed, or None.
+        stamps: of the images in object stores as they were listed, by path.
     """
 
     table: pd.DataFrame
     classes: tuple[str, ...]
     positive: int | None
+    stamps: Mapping[str, Stamp] = field(default_factory=dict)
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -49,15 +53,16 @@ def load_dataset(config: DatasetConfig) -> Dataset:
     Raises:
         DatasetError: a folder, table or column that is not there, an unknown label, or a class
             without images.
+        StudyError: an object store does not give them; see search.location.explained.
     """
     names = _source_names(config.sources)
-    tables = [
+    read = [
         read_folder(source, name)
         if isinstance(source, FolderSource)
         else read_table(source, i, name)
         for i, (source, name) in enumerate(zip(config.sources, names, strict=True))
     ]
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat([rows.table for rows in read], ignore_index=True)
     table = table.astype(object).where(table.notna(), None)
     classes = _class_names(table, config)
     table["label"] = _map_labels(table["raw_label"].tolist(), classes, config)
@@ -66,13 +71,18 @@ def load_dataset(config: DatasetConfig) -> Dataset:
     if "age" in table:
         table["age"] = pd.to_numeric(table["age"], errors="coerce")
     positive = classes.index(config.positive) if config.positive is not None else None
-    return Dataset(table, classes, positive)
+    stamps = {path: stamp for rows in read for path, stamp in rows.stamps.items()}
+    return Dataset(table, classes, positive, stamps)
 
 
 def _source_names(sources: Sequence[FolderSource | TableSource]) -> list[str]:
     names = [
         source.name
-        or (source.folder if isinstance(source, FolderSource) else source.table.parent).name
+        or (
+            PurePath(source.folder).name
+            if isinstance(source, FolderSource)
+            else PurePath(source.table).parent.name
+        )
         for source in sources
     ]
     twice = {name for name in names if names.count(name) > 1}

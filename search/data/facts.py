@@ -2,8 +2,11 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
+from types import MappingProxyType
 from typing import Any
 
 import imagehash
@@ -12,8 +15,10 @@ import pandas as pd
 import ray
 from PIL import Image
 
+from search.data.images import read_image, readers
 from search.data.transforms import DAMAGE, FORMATS, MAX_PIXELS, decode
 from search.errors import DamagedImageError
+from search.location import ABSENT, Stamp, is_url
 
 HASH_SIDE = 16  # 16 x 16 low frequencies: a 256-bit hash
 CHUNK = 64  # files a task; a task costs about a millisecond, a file as much or more
@@ -24,8 +29,12 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def inspect_image(path: Path) -> dict[str, Any]:
-    """Read one file and decode it in full.
+Stamped = tuple[str, Stamp | None]  # path; that of a local file is looked up
+DECODING = Lock()  # many objects are fetched at once, but a decoded image is up to 150 MB
+
+
+def inspect_image(path: Path | str) -> dict[str, Any]:
+    """Read one file, or object by its URL, and decode it in full.
 
     Returns:
         size_bytes: 0 where the file is missing.
@@ -40,7 +49,7 @@ def inspect_image(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = dict.fromkeys(COLUMNS[3:])
     facts |= {"size_bytes": 0, "width": 0, "height": 0}
     try:
-        content = path.read_bytes()
+        content = read_image(path)
     except FileNotFoundError:
         return facts | {"problem": "missing"}
     except OSError:
@@ -48,27 +57,30 @@ def inspect_image(path: Path) -> dict[str, Any]:
     if not content:
         return facts | {"problem": "zero-byte"}
     facts |= {"size_bytes": len(content), "file_digest": hashlib.sha256(content).hexdigest()}
-    return facts | _decode(content)
+    with DECODING:
+        return facts | _decode(content)
 
 
 def gather_facts(
     paths: Sequence[str],
     *,
     known: pd.DataFrame | None = None,
+    stamps: Mapping[str, Stamp] = MappingProxyType({}),
     progress: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
     """Inspect files, as Ray tasks where the caller has started Ray, else in this process.
 
     Args:
-        paths: absolute; on a cluster every node must see them.
+        paths: absolute, or URLs; on a cluster every node must see them.
         known: an earlier result; its row is taken over where path, size and time still agree.
+        stamps: of URLs, as they were listed just now; no object is asked for its own.
         progress: told how many of the paths are done, each time that grows.
 
     Returns:
         One row a path, in order, with COLUMNS.
     """
-    rows = _unchanged(paths, known)
-    todo = [path for path in dict.fromkeys(paths) if path not in rows]
+    rows = _unchanged(paths, known, stamps)
+    todo = [(path, stamps.get(path)) for path in dict.fromkeys(paths) if path not in rows]
     chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
     for inspected in _by_ray(chunks) if ray.is_initialized() else map(_inspect_chunk, chunks):
         rows |= {row["path"]: row for row in inspected}
@@ -108,7 +120,9 @@ def _decode(content: bytes) -> dict[str, Any]:
     }
 
 
-def _unchanged(paths: Sequence[str], known: pd.DataFrame | None) -> dict[str, dict[str, Any]]:
+def _unchanged(
+    paths: Sequence[str], known: pd.DataFrame | None, stamps: Mapping[str, Stamp]
+) -> dict[str, dict[str, Any]]:
     if known is None or known.empty:
         return {}
     rows = {
@@ -118,26 +132,38 @@ def _unchanged(paths: Sequence[str], known: pd.DataFrame | None) -> dict[str, di
     return {
         path: rows[path]
         for path in dict.fromkeys(paths)
-        if path in rows and _stamp(path) == (rows[path]["size_bytes"], rows[path]["mtime_ns"])
+        if path in rows
+        and (stamps.get(path) or _stamp(path)) == (rows[path]["size_bytes"], rows[path]["mtime_ns"])
     }
 
 
-def _stamp(path: str) -> tuple[int, int]:
+def _stamp(path: str) -> Stamp | None:
+    """Of a local file; that of an object comes by its listing alone."""
+    if is_url(path):
+        return None
     try:
         status = Path(path).stat()
     except OSError:
-        return 0, 0
+        return ABSENT
     return status.st_size, status.st_mtime_ns
 
 
-def _inspect_chunk(paths: Sequence[str]) -> list[dict[str, Any]]:
+def _inspect_chunk(stamped: Sequence[Stamped]) -> list[dict[str, Any]]:
+    with ThreadPoolExecutor(readers([path for path, _ in stamped], threads=1)) as pool:
+        return list(pool.map(_inspect, stamped))
+
+
+def _inspect(stamped: Stamped) -> dict[str, Any]:
+    path, stamp = stamped
+    if is_url(path) and stamp == ABSENT:
+        facts: dict[str, Any] = dict.fromkeys(COLUMNS)
+        return facts | dict.fromkeys(NUMBERS, 0) | {"path": path, "problem": "missing"}
     # The stamp first: a file that changes meanwhile is then inspected again next time.
-    return [
-        {"path": path, "mtime_ns": _stamp(path)[1]} | inspect_image(Path(path)) for path in paths
-    ]
+    stamp = stamp or _stamp(path) or ABSENT
+    return {"path": path, "mtime_ns": stamp[1]} | inspect_image(path)
 
 
-def _by_ray(chunks: list[list[str]]) -> Iterator[list[dict[str, Any]]]:
+def _by_ray(chunks: list[list[Stamped]]) -> Iterator[list[dict[str, Any]]]:
     task = ray.remote(_inspect_chunk)
     pending = [task.remote(chunk) for chunk in chunks]
     while pending:

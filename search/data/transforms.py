@@ -54,7 +54,11 @@ class Preprocessing(Config):
 
 
 def decode(
-    source: Path | bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None
+    source: Path | bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    at_least: int | None = None,
+    name: str = "image",
 ) -> Image.Image:
     """Decode the first frame of a JPEG, PNG, WEBP or BMP, told by its content.
 
@@ -63,6 +67,7 @@ def decode(
         max_pixels: limit of width times height, checked before anything is decoded.
         at_least: lets a JPEG be decoded at 1/2, 1/4 or 1/8 while both sides stay this long.
             The pixels depend on it: pass the same value wherever results must agree.
+        name: what errors call a file's bytes.
 
     Returns:
         RGB, upright, without metadata. Transparent pixels lie over white, as on a page; of 16
@@ -71,7 +76,7 @@ def decode(
     Raises:
         DamagedImageError: naming the file, the problem and the next step.
     """
-    name = str(source) if isinstance(source, Path) else "image"
+    name = str(source) if isinstance(source, Path) else name
     try:
         file = source if isinstance(source, Path) else BytesIO(source)
         with Image.open(file, formats=FORMATS) as image:

@@ -60,7 +60,10 @@ def read_data(
     dataset = load_dataset(config.dataset)
     paths = dataset.table["path"].tolist()
     facts = gather_facts(
-        paths, known=known, progress=lambda done: progress("audit", done, len(set(paths)))
+        paths,
+        known=known,
+        stamps=dataset.stamps,
+        progress=lambda done: progress("audit", done, len(set(paths))),
     )
     return dataset, facts
 

@@ -22,6 +22,7 @@ from search.errors import CacheError, InfeasibleError, StudyError
 from search.objectives import COSTS, value_of
 from search.params import Params
 from search.study.records import StudyFolder, TrialRecord
+from search.study.shard import open_shard
 from search.training.backbones import preprocessing_of
 from search.training.batches import Fold
 from search.training.costs import violations
@@ -86,10 +87,21 @@ def _train(
 ) -> FoldResult:
     study = keep.study
     head, images = study.head(), fold_images(study)
-    cache, rows = open_fold_images(config, trial.params, threads=threads)
+    sharded = config.resources.shard and keep.ranks.world > 1
+    if sharded:
+        cache, rows = open_shard(
+            config,
+            images,
+            preprocessing_of(trial.params),
+            fold=trial.fold,
+            ranks=keep.ranks,
+            threads=threads,
+        )
+    else:
+        cache, rows = open_fold_images(config, trial.params, threads=threads)
     train, val = fold_rows(images, trial.fold)
     labels = images["label"].to_numpy(np.int64)
-    fold = Fold(cache.pixels, rows[train], labels[train], rows[val], labels[val])
+    fold = Fold(cache.pixels, rows[train], labels[train], rows[val], labels[val], sharded=sharded)
     task = Task(
         n_classes=len(head.classes),
         positive=None if head.positive is None else head.classes.index(head.positive),
@@ -136,7 +148,12 @@ def open_fold_images(
     images = fold_images(StudyFolder(config.study_folder))
     preprocessing = preprocessing_of(params)
     return cache_rows(
-        images, preprocessing, config.cache_folder, threads=threads, progress=progress
+        images,
+        preprocessing,
+        config.cache_folder,
+        threads=threads,
+        limit=config.cache_bytes,
+        progress=progress,
     )
 
 

@@ -15,6 +15,8 @@ from search.training.augment import build_augmentation
 from search.training.losses import balanced_weights
 from search.training.ranks import ALONE, Ranks
 
+ELSEWHERE = -1  # the row of an image that another worker's map holds
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -22,8 +24,10 @@ class Fold:
 
     Attributes:
         pixels: (n_rows, size, size, 3) uint8, may be memory-mapped.
-        train_rows, val_rows: rows of the map.
-        train_labels, val_labels: class indices of those rows.
+        train_rows, val_rows: rows of the map; of a shard's, ELSEWHERE for other workers' images.
+        train_labels, val_labels: class indices of all images.
+        sharded: whether the map holds this worker's part alone: the images of Ranks.divide to
+            train on, those of Ranks.spread to predict.
         features: (n_rows, d) float32 of a frozen trunk, which stand in for the pixels.
     """
 
@@ -33,6 +37,7 @@ class Fold:
     val_rows: NDArray[np.int64]
     val_labels: NDArray[np.int64]
     features: NDArray[np.float32] | None = None
+    sharded: bool = False
 
 
 class Batches:
@@ -40,7 +45,9 @@ class Batches:
 
     A pass yields uint8 images (n, size, size, 3), or the features that stand in for them (n, d),
     and class shares (n, n_classes). Where workers share a batch, it is this one's part of it; an
-    image that only stands in for one has no share of any class.
+    image that only stands in for one has no share of any class. Of a sharded fold each worker
+    draws its part of every batch from its own images, so that all take equally many steps and
+    every image is seen once a pass, but the batches depend on the number of workers.
     """
 
     def __init__(
@@ -48,7 +55,7 @@ class Batches:
     ) -> None:
         self._fold, self._size, self._n_classes = fold, params.batch_size, n_classes
         self._ranks = ranks
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(ranks.seed(seed) if fold.sharded else seed)
         self._augment = build_augmentation(params.augment, params.image_size, ranks.seed(seed))
         self._mixup = _mixup(params, n_classes)
         self._odds: NDArray[np.float64] | None = None
@@ -62,11 +69,7 @@ class Batches:
         return len(self._cut(np.arange(len(self._fold.train_rows))))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        n = len(self._fold.train_rows)
-        for chosen in self._cut(
-            self._rng.choice(n, n, replace=self._odds is not None, p=self._odds)
-        ):
-            mine, n_real = self._ranks.share(chosen)
+        for mine, n_real in self._parts():
             labels = torch.from_numpy(self._fold.train_labels[mine])
             shares = one_hot(labels, self._n_classes).float()
             shares[n_real:] = 0
@@ -83,6 +86,23 @@ class Batches:
         even = len(x) - len(x) % 2
         mixed, targets = self._mixup(x[:even], shares[:even].argmax(dim=1))
         return torch.cat([mixed, x[even:]]), torch.cat([targets, shares[even:]])
+
+    def _parts(self) -> Iterator[tuple[NDArray[np.int64], int]]:
+        """Of each batch this worker's images, and how many of them count; see Ranks.share."""
+        n = len(self._fold.train_rows)
+        if not self._fold.sharded:
+            yield from map(self._ranks.share, self._cut(self._draw(np.arange(n))))
+            return
+        order = self._draw(np.flatnonzero(self._fold.train_rows != ELSEWHERE))
+        for places in self._cut(np.arange(n)):
+            yield self._ranks.share_of_own(places, order)
+
+    def _draw(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        """As many of these images, each once or by its odds."""
+        if self._odds is None:
+            return self._rng.choice(images, len(images), replace=False)
+        odds = self._odds[images]
+        return self._rng.choice(images, len(images), p=odds / odds.sum())
 
     def _inputs(self, rows: NDArray[np.int64]) -> Tensor:
         if self._fold.features is not None:

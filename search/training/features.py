@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from search.data.cache import ImageCache, build_once, create_map
+from search.data.room import open_map
 from search.params import Augmentation, Params
 from search.training.backbones import Classifier
 from search.training.memory import outputs
@@ -39,14 +40,16 @@ def cached_features(
         (n_contents, d), memory-mapped read-only; a row for each of `cache.pixels`.
 
     Raises:
-        CacheError: the disk is full or cannot be written.
+        CacheError: the disk is full or cannot be written, or cache_gb is too low.
         TrainingError: a single image does not fit on the GPU.
     """
     classifier.eval()
     target = cache.folder.parent / _key(cache, params, classifier)
-    build_once(target, lambda scratch: _build(cache.pixels, classifier, scratch / FILE))
-    features: NDArray[np.float32] = np.load(target / FILE, mmap_mode="r")
-    return features
+    return build_once(
+        target,
+        lambda scratch: _build(cache, classifier, scratch / FILE),
+        lambda whole: open_map(whole / FILE, np.float32),
+    )
 
 
 def _key(cache: ImageCache, params: Params, classifier: Classifier) -> str:
@@ -59,13 +62,14 @@ def _key(cache: ImageCache, params: Params, classifier: Classifier) -> str:
     return f"{cache.folder.name}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
-def _build(pixels: NDArray[np.uint8], classifier: Classifier, file: Path) -> None:
+def _build(cache: ImageCache, classifier: Classifier, file: Path) -> None:
     def network(images: Tensor) -> Tensor:
         return classifier.features(classifier.normalise(images))
 
+    pixels = cache.pixels
     rows, device = np.arange(len(pixels)), str(next(classifier.parameters()).device)
     width = next(outputs(network, pixels, rows[:1], device=device)).shape[1]
-    features = create_map(file, (len(pixels), width), np.float32)
+    features = create_map(file, (len(pixels), width), np.float32, limit=cache.limit)
     start = 0
     for batch in outputs(network, pixels, rows, device=device):
         features[start : start + len(batch)] = batch.cpu().numpy()

@@ -1,7 +1,8 @@
 """Several processes that train one trial together: who takes which images, and how they add up.
 
 The batch of the params is the global one: the order of the images, the batches they fall into and
-the gradient of each batch do not depend on the number of workers. What is random within an image's
+the gradient of each batch do not depend on the number of workers, unless each of them holds a part
+of the images alone (resources.shard). What is random within an image's
 way does: each worker augments, and draws dropout, by a seed of its own. BatchNorm learns from the
 whole batch on GPUs; on CPU each worker normalises by its own images, and the first one's running
 statistics count.
@@ -52,6 +53,38 @@ class Ranks:
         others = np.delete(batch, np.s_[self.rank :: self.world])
         lacking = max(min(2, len(batch)) - len(mine), 0)
         return np.concatenate([mine, others[:lacking]]), len(mine)
+
+    def divide(self, labels: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
+        """This process's part of the training images where each holds a part alone.
+
+        The same seed divides them the same way; every class is spread evenly over all processes.
+
+        Args:
+            labels: (n_images,) class indices.
+
+        Returns:
+            indices of its images, in order: as many as `indices[rank::world]` would be.
+        """
+        order = np.random.default_rng(seed).permutation(len(labels))
+        by_class = order[np.argsort(labels[order], kind="stable")]
+        return np.sort(by_class[self.rank :: self.world])
+
+    def share_of_own(
+        self, places: NDArray[np.int64], own: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], int]:
+        """This process's part of a batch where each draws from images of its own.
+
+        Args:
+            places: of the batch in the whole pass, from 0; the n-th place is of process
+                n modulo world.
+            own: this process's images in the order in which it draws them.
+
+        Returns:
+            as `share`; its own images stand in.
+        """
+        mine = places[places % self.world == self.rank] // self.world
+        lacking = max(min(2, len(own)) - len(mine), 0)
+        return np.concatenate([own[mine], np.delete(own, mine)[:lacking]]), len(mine)
 
     def whole_norms(self, classifier: Classifier) -> Classifier:
         """Let BatchNorm on a GPU see the whole batch; before layers are frozen or optimised."""

@@ -56,8 +56,8 @@ def test_only_object_stores_are_urls_of_a_study(tmp_path: Path, url: str) -> Non
         load(tmp_path, study=url)
 
 
-def test_everything_but_the_study_is_local(tmp_path: Path) -> None:
-    rule = r"tiny.yaml:\d+: output: a local path is needed; only study may be a URL, but it is 's3:"
+def test_everything_but_the_study_and_the_sources_is_local(tmp_path: Path) -> None:
+    rule = r"yaml:\d+: output: a local path .*; only study and dataset.sources .*, but it is 's3:"
     with pytest.raises(ConfigError, match=rule):
         load(tmp_path, output=URL)
 

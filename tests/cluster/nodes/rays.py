@@ -1,9 +1,8 @@
 """A Ray cluster over the machines of a network: a head and workers, with token auth."""
 
-import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +31,7 @@ class Rays:
     Attributes:
         environment: of all of Ray's processes, and of those that talk to it.
         cpus: of each worker; the head has none unless `head_cpus`.
+        head_words: further options of `ray start` on the head.
     """
 
     network: Network
@@ -39,12 +39,8 @@ class Rays:
     environment: dict[str, str]
     cpus: int = 1
     head_cpus: int = 0
+    head_words: Sequence[str] = ()
     workers: dict[str, Machine] = field(default_factory=dict)
-
-    @staticmethod
-    def usual() -> dict[str, str]:
-        """The environment that a cluster has unless told otherwise."""
-        return dict(ENVIRONMENT)
 
     @property
     def head(self) -> Machine:
@@ -54,11 +50,13 @@ class Rays:
     def address(self) -> str:
         return f"{self.head.ip}:{GCS}"
 
-    def start_head(self, *words: str, ip: str | None = None) -> Machine:
+    def start_head(self, *, ip: str | None = None) -> Machine:
         """Boot the head, or one that takes the place of a head that is off."""
         head = self.network.boot("head", ip=ip)
         dashboard = ["--include-dashboard=true", f"--dashboard-host={head.ip}"]
-        self._start(head, "--head", f"--port={GCS}", *dashboard, *words, cpus=self.head_cpus)
+        self._start(
+            head, "--head", f"--port={GCS}", *dashboard, *self.head_words, cpus=self.head_cpus
+        )
         wait_until(lambda: _listens(head.ip, GCS), seconds=60)
         return head
 
@@ -104,11 +102,11 @@ def start_rays(
     *,
     workers: int = 2,
     cpus: int = 1,
-    head_cpus: int = 0,
+    head_words: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Rays:
     """A head and some workers, all of which have joined."""
-    rays = Rays(network, logs, ENVIRONMENT | dict(environment or {}), cpus, head_cpus)
+    rays = Rays(network, logs, ENVIRONMENT | dict(environment or {}), cpus, head_words=head_words)
     rays.start_head()
     for number in range(workers):
         rays.add_worker(f"w{number + 1}")
@@ -131,8 +129,3 @@ def _listens(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def surroundings(rays: Rays) -> dict[str, str]:
-    """The environment of a program of this machine's own that talks to the cluster."""
-    return {**os.environ, **rays.environment, "RAY_ADDRESS": rays.address}

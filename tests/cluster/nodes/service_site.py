@@ -130,7 +130,10 @@ def service_site(network: Network, folder: Path) -> Iterator[ServiceSite]:
     keys = {"file": str(folder / "keys.yaml")}
     keys["predict"] = add_key(Path(keys["file"]), "predict", ["predict"])
     with redis(store, network.ip) as address:
-        rays = start_rays(network, logs, workers=2, environment=redis_environment(address))
+        words = [f"--redis-password={PASSWORD}"]
+        rays = start_rays(
+            network, logs, workers=2, head_words=words, environment=redis_environment(address)
+        )
         args = {
             "host": "0.0.0.0",  # noqa: S104
             "port": PORT,
@@ -154,8 +157,6 @@ def redis_environment(address: str) -> Mapping[str, str]:
     """What has Ray's head keep its tables in Redis, and its nodes wait for it to come back."""
     return {
         "RAY_REDIS_ADDRESS": address,
-        "RAY_REDIS_PASSWORD": PASSWORD,
-        "RAY_REDIS_USERNAME": "default",
         "RAY_external_storage_namespace": "consilium",
         "RAY_gcs_rpc_server_reconnect_timeout_s": "120",
         "RAY_gcs_server_request_timeout_seconds": "10",

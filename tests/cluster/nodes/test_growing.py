@@ -8,7 +8,7 @@ import yaml
 
 from search.study.records import StudyFolder
 from tests.cluster.nodes.machines import PYTHON, network
-from tests.cluster.nodes.rays import Rays, wait_until
+from tests.cluster.nodes.rays import start_rays
 from tests.search.study.test_run import a_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -48,9 +48,8 @@ def test_a_search_has_a_cluster_grow_from_nothing(tmp_path: Path) -> None:
     scaling.write_text(json.dumps(SCALING))
     grown = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     with network() as net:
-        rays = Rays(net, tmp_path, {**Rays.usual(), **grown})
-        rays.start_head(f"--autoscaling-config={scaling}")
-        wait_until(lambda: rays.alive() == 1)
+        scales = [f"--autoscaling-config={scaling}"]
+        rays = start_rays(net, tmp_path, workers=0, head_words=scales, environment=grown)
         words = ["-m", "cluster", "search", str(document), "--quiet", "--address", rays.address]
         rays.head.ask(PYTHON, *words, environment=rays.environment, timeout=400)
         assert rays.alive() >= 2
