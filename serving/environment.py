@@ -17,7 +17,12 @@ def serve_environment(*, haproxy: bool) -> dict[str, str]:
     settings = {
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": GATE,
+    }
+    if not haproxy:
+        # Else replicas open ports that nobody asks, and only the head's node takes requests.
+        return settings | {"RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
+    return settings | {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
         # That a replica goes on answering once it is to end: 30 s if absent, also on a Ctrl-C.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     }
-    return settings | ({"RAY_SERVE_ENABLE_HA_PROXY": "1"} if haproxy else {})

@@ -13,7 +13,7 @@ GCS = 6379
 OBJECT_STORE = 100_000_000  # bytes of each machine
 RAY = Path(PYTHON).with_name("ray")
 TOKEN = "a-token-of-the-tests"  # noqa: S105
-ENVIRONMENT = serve_environment(haproxy=False) | {
+ENVIRONMENT = serve_environment(haproxy=True) | {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": TOKEN,
     "RAY_USAGE_STATS_ENABLED": "0",
