@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
   $$p -c '$(USABLE)' 2>/dev/null && { command -v $$p; break; }; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-all bench-search bench-ensemble bench-serve check format clean
+.PHONY: demo test test-all bench-search bench-ensemble bench-serve bench-cluster check format clean
 .DEFAULT_GOAL := test
 
 .venv/installed: pyproject.toml constraints.txt
@@ -38,6 +38,9 @@ bench-ensemble: .venv/installed  ## selection, calibration, bootstrap: a table, 
 
 bench-serve: .venv/installed  ## the service beside its limit and other servers: tables, and a line of JSON
 	@$(BIN)/python -m tests.benchmarks.serve $(ARGS)
+
+bench-cluster: .venv/installed  ## what faults cost, and how fast tables are scored: tables, a line of JSON
+	@$(BIN)/python -m tests.benchmarks.cluster $(ARGS)
 
 format: .venv/installed
 	$(BIN)/ruff format .

@@ -4,7 +4,7 @@ Tables and progress go to stderr; the last line, on stdout, is one JSON object w
 The parts:
 service     machines of a service go, its head, every replica: under load, on virtual machines
 search      a machine, the driver and the head of a search go
-score       10,015 images scored as a table, beside the limit of the serving benchmark
+score       the images of a folder as a table, beside the limit of the serving benchmark
 scale       a thousand nodes' worth of trials against a stub
 """
 
@@ -19,13 +19,15 @@ from typing import Any
 from unittest.mock import patch
 
 from cluster.console import messages, table
-from tests.benchmarks.cluster.score import measure_score
+from tests.benchmarks.cluster.score import measure_score, write_listing
 from tests.benchmarks.cluster.thousand import measure_thousand
+from tests.benchmarks.serve.material import write_bundle, write_images
 from tests.cluster.nodes import search_site, service_site
 from tests.cluster.nodes.faults import Fault
 from tests.cluster.nodes.machines import network
 from tests.servers import PASSWORD, postgres, s3
 
+MADE = 4000  # images, where none are given
 PARTS = ("service", "search", "score", "scale")
 
 
@@ -58,7 +60,11 @@ class Bench:
                 self._note(cause(site))
 
     def score(self) -> None:
-        self.figures["score"] = measure_score(self._bundle, self._images, self._new("score"))
+        folder = self._new("score")
+        images = self._images or write_images(folder / "images", files=MADE)
+        bundle = self._bundle or write_bundle(folder / "bundle", images)
+        listing = write_listing(images, folder / "table.csv")
+        self.figures["score"] = measure_score(bundle, listing, images)
 
     def scale(self) -> None:
         self.figures["scale"] = measure_thousand(self._new("scale"))

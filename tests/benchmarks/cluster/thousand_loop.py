@@ -63,11 +63,12 @@ def play(slots: Sequence[float], driver: Driver) -> Outcome:
         when, _, trial, epoch = heapq.heappop(events)
         if trial is None:
             seconds, begun, epoch = driver.ask()
+            if begun is None:
+                continue
             free = found.served(when, seconds)
-            if begun is not None:
-                found.asked += 1
-                found.filled = free if found.asked == len(slots) else found.filled
-                heapq.heappush(events, (free + START_S + epoch, next(count), begun, epoch))
+            found.asked += 1
+            found.filled = free if found.asked == len(slots) else found.filled
+            heapq.heappush(events, (free + START_S + epoch, next(count), begun, epoch))
             continue
         seconds, goes_on = driver.hear(trial)
         free = found.served(when, seconds)

@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 import yaml
 
 from search.config import ExperimentConfig
-from search.study.queue import again_of, count_done
+from search.study.queue import again_of
 from search.study.records import StudyFolder, TrialRecord
 from tests.cluster.nodes.faults import Fault
 from tests.cluster.nodes.machines import PYTHON, Machine, Network
 from tests.cluster.nodes.rays import Rays, start_rays, wait_until
-from tests.search.study.nothing_lost import storage_of
+from tests.search.study.nothing_lost import count_ended, opened_study
 from tests.search.study.test_run import a_study
 from tests.servers import PASSWORD, s3_environment
 
@@ -81,7 +81,7 @@ class SearchSite:
 
     def ended(self) -> int:
         """Trials that have ended and count."""
-        return count_done(storage_of(self.config))
+        return count_ended(self.config)
 
     def finish(self) -> None:
         """Wait until the search is done."""
@@ -89,8 +89,9 @@ class SearchSite:
 
     def lost(self) -> int:
         """Trials that were asked for and are not there, or are there twice."""
-        study = storage_of(self.config)
-        counted = [t for t in study.get_trials(deepcopy=False) if t.number not in again_of(study)]
+        with opened_study(self.config) as study:
+            again = again_of(study)
+            counted = [t for t in study.get_trials(deepcopy=False) if t.number not in again]
         params = {yaml.safe_dump(trial.user_attrs["params"]) for trial in counted}
         return abs(TRIALS - len(counted)) + len(counted) - len(params)
 

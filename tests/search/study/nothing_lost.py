@@ -1,5 +1,8 @@
 """What must hold of a study whatever was killed while it went on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import optuna
 import pytest
 import yaml
@@ -8,19 +11,31 @@ from optuna.trial import FrozenTrial, TrialState
 from search.config import ExperimentConfig
 from search.study.queue import again_of, count_done
 from search.study.records import StudyFolder
-from search.study.storage import open_storage, storage_url
+from search.study.storage import opened_storage, storage_url
 from search.study.trial import Trial, train_trial
 
 
-def storage_of(config: ExperimentConfig) -> optuna.Study:
+@contextmanager
+def opened_study(config: ExperimentConfig) -> Iterator[optuna.Study]:
+    """The study in its storage, whose connections are closed in the end."""
     folder = StudyFolder(config.study_folder)
-    storage = open_storage(storage_url(folder, config.storage))
-    return optuna.load_study(study_name=folder.head().storage_name, storage=storage)
+    with opened_storage(storage_url(folder, config.storage)) as storage:
+        yield optuna.load_study(study_name=folder.head().storage_name, storage=storage)
+
+
+def count_ended(config: ExperimentConfig) -> int:
+    """Trials that have ended and count."""
+    with opened_study(config) as study:
+        return count_done(study)
 
 
 def check_nothing_lost(config: ExperimentConfig, *, trials: int) -> None:
     """Exactly the trials asked for, each of them once, and the best can be had again."""
-    study = storage_of(config)
+    with opened_study(config) as study:
+        _check(config, study, trials)
+
+
+def _check(config: ExperimentConfig, study: optuna.Study, trials: int) -> None:
     known = study.get_trials(deepcopy=False)
     counted = [trial for trial in known if trial.number not in again_of(study)]
     assert count_done(study) == len(counted) == trials

@@ -18,11 +18,10 @@ import yaml
 from ray.cluster_utils import Cluster
 
 from search.config import ExperimentConfig
-from search.study.queue import count_done
 from search.study.records import StudyFolder, TrialRecord
 from search.study.run import run_study
 from tests.rays import started_ray
-from tests.search.study.nothing_lost import check_nothing_lost, storage_of
+from tests.search.study.nothing_lost import check_nothing_lost, count_ended
 from tests.search.study.test_run import a_study
 
 pytestmark = pytest.mark.slow
@@ -87,7 +86,7 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(tmp_path: Path, short_fold
     finally:
         killed.send_signal(signal.SIGKILL)
         killed.wait()
-    ended = count_done(storage_of(config))
+    ended = count_ended(config)
     assert 1 <= ended < TRIALS
     again = subprocess.run(
         words, check=False, env=surroundings, capture_output=True, text=True, timeout=240
