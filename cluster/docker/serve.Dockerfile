@@ -1,8 +1,8 @@
 # Serves bundles: alone by `consilium serve`, or as every node of a RayService.
 #
-#   docker build -f cluster/docker/serve.Dockerfile -t consilium-serve:0.4.0 .
+#   docker build -f cluster/docker/serve.Dockerfile -t consilium-serve:0.5.0 .
 #   docker run --rm -p 127.0.0.1:8000:8000 -v "$PWD/bundle:/srv/consilium/bundle:ro" \
-#     -v "$PWD/keys.json:/etc/consilium/keys/keys.json:ro" --shm-size 2g consilium-serve:0.4.0 \
+#     -v "$PWD/keys.json:/etc/consilium/keys/keys.json:ro" --shm-size 2g consilium-serve:0.5.0 \
 #     serve /srv/consilium/bundle --host 0.0.0.0 --keys /etc/consilium/keys/keys.json
 #
 # The tag names a Python and a Debian; what it holds still moves with their security fixes. For a
@@ -12,13 +12,13 @@
 FROM python:3.11.14-slim-bookworm AS build
 # Where torch and torchvision come from, as a pair of one source. Without GPUs an index of CPU
 # builds leaves out the CUDA libraries, most of the image's size:
-#   --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu
-ARG TORCH_INDEX=https://pypi.org/simple
+#   --build-arg TORCH_INDEX=URL
+ARG TORCH_INDEX=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE constraints.txt ./
 # First and alone: from an index of its own nothing else may come.
-RUN pip install --no-deps --index-url "${TORCH_INDEX}" --constraint constraints.txt \
+RUN pip install --no-deps ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} --constraint constraints.txt \
     torch torchvision
 COPY search search
 COPY ensemble ensemble
@@ -27,7 +27,7 @@ COPY cluster cluster
 RUN pip install --constraint constraints.txt '.[s3]'
 
 FROM python:3.11.14-slim-bookworm
-ARG VERSION=0.4.0
+ARG VERSION=0.5.0
 LABEL org.opencontainers.image.title="consilium-serve" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.description="Consilium: HTTP service. Not a medical device." \

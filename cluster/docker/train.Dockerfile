@@ -1,6 +1,6 @@
 # Searches, builds and evaluates: every node of a training cluster, and the pods that submit to it.
 #
-#   docker build -f cluster/docker/train.Dockerfile -t consilium-train:0.4.0 .
+#   docker build -f cluster/docker/train.Dockerfile -t consilium-train:0.5.0 .
 #
 # The tag names a Python and a Debian; what it holds still moves with their security fixes. For a
 # build that is the same to the byte, append the digest that your registry shows:
@@ -18,7 +18,7 @@ COPY cluster cluster
 RUN pip install --constraint constraints.txt '.[mlflow,postgres,s3]' boto3
 
 FROM python:3.11.14-slim-bookworm
-ARG VERSION=0.4.0
+ARG VERSION=0.5.0
 LABEL org.opencontainers.image.title="consilium-train" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.description="Consilium: search and ensembles. Not a medical device." \

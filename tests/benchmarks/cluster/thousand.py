@@ -107,7 +107,8 @@ def _backend(config: ExperimentConfig) -> Iterator[RDBStorage]:
 
 def _moments(trials: int, slots: int) -> list[Moment]:
     """When to look: as the slots come in three lots, and then with all of them taken."""
-    found = [Moment(slots // 8, 0), Moment(slots // 5, COLD), Moment(slots // 5 * 2, COLD)]
+    found = [Moment(0, 0), Moment(slots // 8, 0)]  # TPE has not begun: "first" ones
+    found += [Moment(slots // 5, COLD), Moment(slots // 5 * 2, COLD)]
     last = max(COLD, trials - 4 * WINDOW)
     full = sorted({*(ended for ended in ENDED if ended < last), last})
     return found + [Moment(slots // 10 * 9, ended) for ended in full]

@@ -106,7 +106,7 @@ class Machine:
         children = Path(f"/proc/{self.first.pid}/task/{self.first.pid}/children").read_text()
         pid = children.split()[0]
         ways = ["-t", pid, "-m", "-n", "-p", "-u", f"-w{ROOT}"]
-        return ["nsenter", *ways, "--", *map(str, words)]
+        return ["nsenter", *ways, "--", *DIES_TOO, *map(str, words)]
 
 
 @dataclass

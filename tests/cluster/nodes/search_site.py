@@ -133,12 +133,11 @@ def search_site(
 def lose_a_machine(site: SearchSite) -> Fault:
     """Cut the power of a machine that trains, and boot another one in its place."""
     site.search()
-    victim = site.machine_of(site.training())
-    before = {r.number for r in site.records()}
-    victim.off()
+    lost = site.training()
+    site.machine_of(lost).off()
     off = time.monotonic()
     site.rays.add_worker("spare")
-    wait_until(lambda: _any_new(site, before), seconds=PATIENCE)
+    wait_until(lambda: _again(site, lost), seconds=PATIENCE)
     recovery = time.monotonic() - off
     site.finish()
     return Fault("machine lost in the search", LOAD, site.lost(), 0, recovery)
@@ -185,6 +184,13 @@ def _mid_way(site: SearchSite) -> int:
     """Trials that have ended, once there are some and another one trains."""
     site.training()
     return site.ended()
+
+
+def _again(site: SearchSite, lost: TrialRecord) -> bool:
+    """Whether the params of a lost trial train elsewhere."""
+    return any(
+        r.number != lost.number and r.params == lost.params and r.epochs for r in site.records()
+    )
 
 
 def _any_new(site: SearchSite, before: set[int]) -> bool:

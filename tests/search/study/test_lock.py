@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import pytest
 
 from search.errors import StudyError
 from search.location import open_place
+from search.study import lock
 from search.study.lock import one_search
 from search.study.records import StudyFolder
 from search.study.storage import storage_url
@@ -23,6 +25,7 @@ BUSY = r"another search works on this study; wait for it or stop it"
 HOLD = """
 import sys, time
 from search.location import open_place
+from search.study import lock
 from search.study.lock import one_search
 from search.study.records import StudyFolder
 with one_search(StudyFolder(open_place(sys.argv[1])), sys.argv[2]):
@@ -58,6 +61,24 @@ def assert_free_soon(folder: StudyFolder, url: str) -> None:
         except StudyError:
             time.sleep(0.05)
     pytest.fail("the lock was not released")
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that is held is refused at once, as if its holder were surely alive."""
+    monkeypatch.setattr(lock, "LOST_WITHIN", 0.0)
+
+
+def test_a_lock_whose_holder_is_gone_is_waited_for(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "LOST_WITHIN", 60.0)
+    with another_search(REMOTE, server) as process:
+        killer = threading.Timer(1.0, process.kill)
+        killer.start()
+        with one_search(REMOTE, server):
+            killer.join()
+            assert process.wait(10) != 0
 
 
 def test_a_local_study_is_held_by_its_folder(tmp_path: Path) -> None:
