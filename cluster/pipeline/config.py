@@ -35,7 +35,9 @@ class CanaryConfig(Config):
     disagreement: float = Field(
         0.10, gt=0, lt=1, description="share of images decided otherwise, its 95% upper bound"
     )
-    failures: int = Field(0, ge=0, description="comparisons that could not be made")
+    failures: int = Field(
+        0, ge=0, description="of its own answers, and comparisons that could not be made"
+    )
 
 
 class PipelineConfig(Config):

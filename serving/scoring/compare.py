@@ -30,7 +30,8 @@ class Counts:
 
     Attributes:
         dropped: comparisons that found no room, or that the end came before.
-        failed: the other bundle raised, or gave what is no number.
+        failed: the other bundle raised, or gave what is no number; of a canary, its own answers
+            that failed, too.
         largest: difference of the two probabilities, 0 to 1; so is mean.
     """
 
@@ -97,6 +98,10 @@ class Comparison:
             return False
         return True
 
+    def failed(self, role: str) -> None:
+        """Count an answer that the bundle with this role owed and could not give."""
+        self._fail(self._counts, role)
+
     def counts(self) -> dict[str, Counts]:
         """What came out so far, by role."""
         with self._lock:
@@ -136,17 +141,17 @@ class Comparison:
             if self._report is not None:
                 self._report(role, agree, difference)
         except Exception:  # whatever it is, the answer has been given and must not suffer
-            self._fail(counts, role)
+            if self._fail(counts, role) == 1:  # one is enough: the next fail in the same way
+                logger.exception("a comparison with the %s failed", role)
             return
         with self._lock:
             counts[role] = counts.get(role, Counts()).compared(agree=agree, difference=difference)
 
-    def _fail(self, counts: dict[str, Counts], role: str) -> None:
+    def _fail(self, counts: dict[str, Counts], role: str) -> int:
         with self._lock:
             now = counts.get(role, Counts())
             counts[role] = replace(now, failed=now.failed + 1)
-        if now.failed == 0:  # one is enough: the next images fail in the same way
-            logger.exception("a comparison with the %s failed", role)
+        return now.failed + 1
 
     def _drop(self, counts: dict[str, Counts], role: str) -> None:
         with self._lock:

@@ -133,7 +133,11 @@ class Service:
         point = panel.operating_point(options.operating_point)
         check_prevalence(panel, options.prevalence)
         name = None if point is None else point.name
-        scored = await self._score(panel, files, hashes, point=name, options=options)
+        try:
+            scored = await self._score(panel, files, hashes, point=name, options=options)
+        except Exception as error:
+            self.watch.failed(live, panel, error)
+            raise
         predictions = [
             tell(panel, one.verdict, one.seen, options, warnings=self._warnings(panel, one))
             for one in scored

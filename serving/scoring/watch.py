@@ -12,6 +12,7 @@ from serving.monitor.audit import AuditEntry, AuditLog
 from serving.monitor.drift import Drift
 from serving.monitor.metrics import Metrics
 from serving.monitor.tracing import tracer_for
+from serving.problems import ProblemError
 from serving.schemas import ImagePrediction, VersionState
 from serving.scoring.answer import Seen, watched_probability
 from serving.scoring.board import Desired
@@ -111,6 +112,12 @@ class Watch:
                 if len(file) <= COMPARED:
                     said = verdict.decision, watched_probability(answered, verdict)
                     self.comparison.offer(role, said, partial(_say, ask, other, file))
+
+    def failed(self, live: Live[Panel], answering: Panel, error: Exception) -> None:
+        """Count what a canary owed and could not give; what a caller did wrong is not its fault."""
+        its_own = not isinstance(error, ProblemError) or error.status >= 500
+        if answering is live.canary and its_own:
+            self.comparison.failed("canary")
 
     async def follow(
         self, versions: Versions[Panel], desired: Desired, *, waiting: Callable[[], int]
