@@ -10,6 +10,7 @@ scale       a thousand nodes' worth of trials against a stub
 
 import argparse
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -93,6 +94,7 @@ def search_part(folder: Path) -> Iterator[search_site.SearchSite]:
 
 
 def main() -> None:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # of the S3 server: a line a request
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=Plain)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, by commas")
     parser.add_argument("--bundle", type=Path, help="to score with; one is made if absent")
