@@ -57,7 +57,9 @@ def find_material(folder: Path, *, quick: bool) -> Material:
 def _at_hand(config: ExperimentConfig) -> bool:
     tables = [source.table for source in config.dataset.sources if isinstance(source, TableSource)]
     weights = config.weights.folder
-    return all(Path(table).is_file() for table in tables) and weights is not None and weights.is_dir()
+    return (
+        all(Path(table).is_file() for table in tables) and weights is not None and weights.is_dir()
+    )
 
 
 def write_variant(config: ExperimentConfig, folder: Path, **changes: dict[str, Any]) -> Path:
