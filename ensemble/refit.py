@@ -70,7 +70,7 @@ def refit_network(
     labels = images["label"].to_numpy(np.int64)
     # Training asks for images to validate on: an image of its own, whose metrics nothing goes by.
     fold = Fold(cache.pixels, rows, labels, rows[:1], labels[:1])
-    task = _task(config, record, n_classes=len(head.classes))
+    task = refit_task(config, record, n_classes=len(head.classes))
     features = partial(cached_features, cache, record.params)
 
     def told(epoch: Epoch) -> None:
@@ -92,8 +92,16 @@ def refit_network(
     return Refitted(result.state, classifier, time.perf_counter() - start)
 
 
-def _task(config: ExperimentConfig, record: TrialRecord, *, n_classes: int) -> Task:
-    """As search.study.finalists asks for a further fold: fixed epochs, plateaus as fold 0 told."""
+def refit_task(config: ExperimentConfig, record: TrialRecord, *, n_classes: int) -> Task:
+    """As search.study.finalists asks for a further fold: fixed epochs, plateaus as fold 0 told.
+
+    Raises:
+        StudyError: no epoch of fold 0 was chosen.
+    """
+    if record.best_epoch is None:
+        raise StudyError(
+            f"trial {record.number} has no best epoch to train again for; name another"
+        )
     return Task(
         n_classes=n_classes,
         positive=None,

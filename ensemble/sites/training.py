@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ensemble.candidates import device_of
+from ensemble.refit import refit_task
 from ensemble.sites.division import Division
 from search.config import ExperimentConfig
 from search.data.cache import cache_rows
@@ -20,10 +21,8 @@ from search.training.backbones import preprocessing_of, restore_classifier
 from search.training.batches import Fold
 from search.training.features import cached_features, is_headonly
 from search.training.predict import predict_pixels
-from search.training.task import Task
 from search.training.train import train_fold
 
-OBJECTIVE = "nll"  # nothing goes by it; it is a number for any labels
 Probs = NDArray[np.float32]
 
 
@@ -64,7 +63,7 @@ def train_without(
         TrainingError: the loss is not a number.
     """
     start, before = time.perf_counter(), torch.get_num_threads()
-    task = _task(config, record, n_classes=n_classes)
+    task = refit_task(config, record, n_classes=n_classes)
     device, params = device_of(config), record.params
     cache, rows = cache_rows(
         images,
@@ -114,20 +113,3 @@ def best_trial(study: StudyFolder, number: int | None = None) -> TrialRecord:
 def _is_finished(record: TrialRecord) -> bool:
     ended = record.status in ("complete", "pruned") and not record.again
     return ended and record.value is not None and record.best_epoch is not None
-
-
-def _task(config: ExperimentConfig, record: TrialRecord, *, n_classes: int) -> Task:
-    """As ensemble.refit asks for: fixed epochs, plateaus as fold 0 told."""
-    if record.best_epoch is None:
-        raise StudyError(f"trial {record.number} has no best epoch; choose another by --trial")
-    return Task(
-        n_classes=n_classes,
-        positive=None,
-        policy=config.policy,
-        objective=OBJECTIVE,
-        epochs=config.fidelity.max_epochs,
-        fixed_epochs=record.best_epoch,
-        plateau_nll=tuple(epoch["nll"] or 0.0 for epoch in record.epochs),
-        weights=config.weights,
-        seed=config.seed,
-    )
