@@ -81,7 +81,8 @@ def _existing(given: str, *, client: bool, grows: bool) -> Iterator[Cluster]:
         if cluster.cpus < 1 and not grows:
             raise ClusterError(
                 f"{address} has no CPUs on its {cluster.nodes} nodes; add a node that has, with "
-                f"ray start --address={address} --num-cpus=4"
+                f"ray start --address={address} --num-cpus=4, or set resources.grow in the config "
+                "where the cluster starts nodes itself"
             )
         messages.print(cluster.describe(), soft_wrap=True)
         yield cluster

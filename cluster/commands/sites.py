@@ -55,7 +55,9 @@ def leave_sites_out(
     plan = plan_sites(settings, chosen, by=by, trial=trial, min_cases=min_cases)
     folder = output or settings.output
     is_done = len(finished_sites(plan, folder)) == len(plan.column.left_out)
-    with nullcontext() if is_done else connected(address), progress_bars() as progress:
+    grows = settings.resources.grow is not None
+    ray = nullcontext() if is_done else connected(address, grows=grows)
+    with ray, progress_bars() as progress:
         found = evaluate_sites(
             plan,
             folder,

@@ -41,7 +41,7 @@ def examine(config: ExperimentConfig | None, address: str | None) -> list[Row]:
 
 
 def _visit(config: ExperimentConfig | None, address: str | None) -> list[Row]:
-    with connected(address, client=True) as cluster:
+    with connected(address, client=True, grows=True) as cluster:
         rows = [Row(DRIVER, Finding("Ray", "ok", cluster.describe()))]
         with nullcontext() if config is None else marked(config) as mark:
             return _ask_nodes(config, mark) + rows

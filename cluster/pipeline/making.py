@@ -38,7 +38,7 @@ class Search:
         from cluster.connect import connected
         from cluster.steps import report_study, search_trials
 
-        with connected(self.on.address):
+        with connected(self.on.address, grows=self.on.settings.resources.grow is not None):
             search_trials(self.on.settings, trials=self.on.trials, mode=self.on.mode)
             report_study(str(self.on.settings.study_folder))
         found = study_state(self.on.study)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,14 @@ def _train_all(
     plan: Plan, sites: list[str], keep: Callable[[SiteResult, pd.DataFrame], None]
 ) -> None:
     resources = plan.config.resources
-    Slots(resources.model_copy(update={"workers": 1}))  # refuses where not one fits
+    with closing(Slots(resources.model_copy(update={"workers": 1}))):  # or not one fits
+        _train_each(plan, sites, keep)
+
+
+def _train_each(
+    plan: Plan, sites: list[str], keep: Callable[[SiteResult, pd.DataFrame], None]
+) -> None:
+    resources = plan.config.resources
     # Decoded once here: the tasks of this node open the map, and do not wait for one another.
     cache_rows(
         plan.images,

@@ -50,10 +50,10 @@ def train_without(
     n_classes: int,
     threads: int = 1,
 ) -> Answers:
-    """Train a trial's params on the others; nothing is chosen on the site, nor on the held-back.
+    """Train a trial's params on the others; nothing is chosen here on the site or the held-back.
 
-    It trains as many epochs as the trial's best one was, at the learning rates that led there. The
-    same seed, threads and machine give the same probabilities.
+    It trains as many epochs as the trial's best one was, at the learning rates that led there: that
+    the search chose with all sites. The same seed, threads and machine give the same probabilities.
 
     Args:
         images: open images, as `Division` counts them.

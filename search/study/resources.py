@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import ray
@@ -40,12 +41,14 @@ class Slots:
         if resources.grow is not None:
             _ask_for(resources, resources.grow)
         self._seen, self._count = time.monotonic(), self._look()
-        if self._count < 1 and resources.grow is not None:
-            say("the cluster has no place for a trial yet; it was asked to grow")
-            self._wait(within)
-        if self._count < 1:
-            self.close()
-            raise StudyError(self._lacking())
+        with ExitStack() as unfit:
+            unfit.callback(self.close)
+            if self._count < 1 and resources.grow is not None:
+                say("the cluster has no place for a trial yet; it was asked to grow")
+                self._wait(within)
+            if self._count < 1:
+                raise StudyError(self._lacking())
+            unfit.pop_all()
 
     def close(self) -> None:
         """Take back what the cluster was asked to grow to: idle nodes may go."""

@@ -75,8 +75,7 @@ def run_study(
     check_sampler(config.sampler, config.space, n_objectives=len(config.objectives))
     load_portfolio(config.portfolio, n_classes=2)  # a mistake in it is better told at once
     slots = Slots(config.resources, say=say)
-    folder.create()
-    with closing(slots), one_search(folder, url), opened_storage(url) as storage:
+    with closing(slots), _held(folder, url) as storage:
         clock = Clock(folder.path / "clock.json", config.budget)
         if not folder.exists():
             _begin(config, folder, progress)
@@ -102,6 +101,14 @@ def run_study(
                 clock.save(now=True)
     check_some_finished(folder, course.ledger)
     return folder
+
+
+@contextmanager
+def _held(folder: StudyFolder, url: str) -> Iterator[RDBStorage]:
+    """The study's storage, while no other search works on it."""
+    folder.create()
+    with one_search(folder, url), opened_storage(url) as storage:
+        yield storage
 
 
 def _begin(config: ExperimentConfig, folder: StudyFolder, progress: Progress) -> None:

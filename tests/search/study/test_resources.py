@@ -18,6 +18,9 @@ class FakeRay:
         dead = {"Alive": False, "Resources": {"CPU": 99, "GPU": 99}}
         return [dead, *({"Alive": True, "Resources": node} for node in self._nodes)]
 
+    def is_initialized(self) -> bool:
+        return True
+
     def cluster_resources(self) -> dict[str, float]:
         return {name: sum(n.get(name, 0) for n in self._nodes) for name in ("CPU", "GPU")}
 
@@ -54,3 +57,16 @@ def test_what_fits_nowhere_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(resources, "ray", FakeRay({"CPU": 4}, {"CPU": 4}))
     with pytest.raises(StudyError, match=r"needs 8 CPUs and 0 GPUs on one node, Ray has 8 CPUs"):
         Slots(ResourcesConfig(cpu=8))
+
+
+def test_what_was_asked_of_the_cluster_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[dict[str, float]]] = []
+    monkeypatch.setattr(resources, "request_resources", lambda bundles: asked.append(bundles))
+    monkeypatch.setattr(resources, "ray", FakeRay({"CPU": 0}))
+    with pytest.raises(StudyError, match=r"needs 2 CPUs .* lower resources in the config$"):
+        Slots(ResourcesConfig(cpu=2, grow=3), within=0.0)
+    assert asked == [[{"CPU": 2.0}] * 3, []]
+    monkeypatch.setattr(resources, "ray", FakeRay({"CPU": 4}))
+    slots = Slots(ResourcesConfig(cpu=2, gpu=0, grow=1))
+    slots.close()
+    assert asked[2:] == [[{"CPU": 2.0}], []]
