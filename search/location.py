@@ -105,12 +105,15 @@ def read_bytes(place: Place, *, within: float | None = None) -> bytes:
     Args:
         within: seconds that an object store may take.
     """
-    with explained(place):
-        if isinstance(place, Path):
-            return place.read_bytes()
-        options = READING.get(place.protocol, {})
-        content: bytes = place.fs.cat_file(place.path, timeout=within, **options)
-        return content
+    if isinstance(place, Path):
+        return place.read_bytes()
+    options = READING.get(place.protocol, {})
+    try:
+        with explained(place):
+            content: bytes = place.fs.cat_file(place.path, timeout=within, **options)
+    except FileNotFoundError as error:  # its own message names no file
+        raise FileNotFoundError(errno.ENOENT, "no such object", str(place)) from error
+    return content
 
 
 def read_many(places: Sequence[Place]) -> list[bytes]:

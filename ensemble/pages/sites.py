@@ -97,8 +97,8 @@ def limits(found: SitesResult) -> list[str]:
         f"A site is a value of the column “{found.column}”. What that stands for, a hospital, a "
         "camera or a part of the body, is all that this page is about.",
         f"The params are trial {found.trial}'s, which the search chose with images of every site. "
-        "So were its epochs and learning rates, which flatters the left-out site a little. Classifier, "
-        "calibrator and threshold are new each time.",
+        "So were its epochs and learning rates, which flatters the left-out site a little. "
+        "Classifier, calibrator and threshold are new each time.",
         "The sealed test was not opened: all images are those that the search may see.",
         "Intervals are about these sites. Another one may lie outside all of them.",
         "Log loss and calibration error go with the share of the positive class, too: where it is "
