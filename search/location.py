@@ -1,7 +1,7 @@
 """Where a study and its images lie: local, or at URLs of an object store; both read alike."""
 
-import hashlib
 import errno
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
