@@ -154,7 +154,7 @@ def test_a_map_of_a_bucket_holds_the_same_pixels(tmp_path: Path, bucket: str) ->
 def test_objects_that_changed_went_or_are_damaged_are_named(tmp_path: Path, bucket: str) -> None:
     digest = hashlib.sha256(b"no image").hexdigest()
     url = f"{bucket}/x.jpg"
-no such object; bring the file back and run"):
+    with pytest.raises(CacheError, match=r"x.jpg: no such object; bring the file back and run"):
         cache_images({digest: url}, PIXELS, tmp_path / "cache")
     put(url, b"another")
     with pytest.raises(CacheError, match=rf"{url}: changed since the audit; search into another"):
