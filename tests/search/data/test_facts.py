@@ -12,8 +12,11 @@ import pandas as pd
 import pytest
 import ray
 from PIL import Image
+from ray.exceptions import NodeDiedError, RayTaskError
 
+from search.data import facts
 from search.data.facts import CHUNK, COLUMNS, gather_facts, inspect_image
+from search.errors import StudyError
 
 
 @pytest.fixture
@@ -133,6 +136,51 @@ def test_ray_tasks_find_the_same_as_one_process(picture: Path, cluster: None) ->
     ray.shutdown()
     pd.testing.assert_frame_equal(by_ray, gather_facts(paths))
     assert done[-1] == len(paths)
+
+
+class FailingRay:
+    """Ray whose tasks all end with one error."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def remote(self, _: object) -> "FailingRay":
+        self.remote = lambda chunk: chunk  # type: ignore[assignment,method-assign,misc]
+        return self
+
+    def wait(self, pending: list[object]) -> tuple[list[object], list[object]]:
+        return pending[:1], pending[1:]
+
+    def get(self, _: list[object]) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "why"),
+    [
+        (
+            RayTaskError("task", "Traceback: long", StudyError("s3://b: access denied")),
+            StudyError,
+            r"^s3://b: access denied$",
+        ),
+        (
+            NodeDiedError("the node\nis gone"),
+            StudyError,
+            r"^reading the images: .*the node is gone.*; give the same command again$",
+        ),
+        (RayTaskError("task", "Traceback: long", KeyError("x")), RayTaskError, r"Traceback: long"),
+    ],
+)
+def test_what_a_task_stumbles_over_is_one_line(
+    error: Exception, kind: type[Exception], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "ray", FailingRay(error))
+    with pytest.raises(kind, match=why) as raised:
+        gather_facts(["a.png"])
+    assert raised.value.__cause__ is None
 
 
 def test_known_facts_are_taken_over_where_size_and_time_agree(picture: Path) -> None:

@@ -61,7 +61,11 @@ def test_what_fits_nowhere_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_was_asked_of_the_cluster_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[dict[str, float]]] = []
-    monkeypatch.setattr(resources, "request_resources", lambda bundles: asked.append(bundles))
+
+    def ask(*, bundles: list[dict[str, float]]) -> None:
+        asked.append(bundles)
+
+    monkeypatch.setattr(resources, "request_resources", ask)
     monkeypatch.setattr(resources, "ray", FakeRay({"CPU": 0}))
     with pytest.raises(StudyError, match=r"needs 2 CPUs .* lower resources in the config$"):
         Slots(ResourcesConfig(cpu=2, grow=3), within=0.0)
