@@ -72,8 +72,8 @@ def s3(host: str = LOOPBACK) -> Iterator[str]:
         with patch.dict(os.environ, s3_environment(endpoint)), fresh_connections():
             open_place(f"s3://{BUCKET}").mkdir()
             yield f"s3://{BUCKET}"
-            httpx.post(f"{endpoint}/moto-api/reset")
     finally:
+        httpx.post(f"{endpoint}/moto-api/reset")
         server.stop()
 
 

@@ -11,9 +11,20 @@ from PIL import Image, UnidentifiedImageError
 from search.data.folders import EXTENSIONS
 from search.data.transforms import FORMATS, decode
 from search.errors import DamagedImageError
-from search.location import DRIVERS, TOGETHER, explained, is_url, list_files, open_place
+from search.location import (
+    DRIVERS,
+    TOGETHER,
+    checked_url,
+    explained,
+    is_url,
+    list_files,
+    open_place,
+)
 
 LARGEST = 64 * 2**20  # bytes of a file; a phone's photo has 10
+# By what an object store says of a single request; all that is 500 and more is an outage.
+REFUSED = range(300, 500)
+BUSY = (408, 429)
 WINDOW = 32  # images that are fetched in one flight; the next one's flight is under way meanwhile
 SUFFIXES = ("", *EXTENSIONS, *(suffix.upper() for suffix in EXTENSIONS))
 
@@ -151,12 +162,11 @@ def _read_local(path: Path) -> bytes | Fault:
 
 
 def _read_remote(urls: Sequence[str]) -> dict[str, bytes | Fault]:
-    found: dict[str, bytes | Fault] = {}
-    for scheme in sorted({url.partition("://")[0] for url in urls}):
-        these = [url for url in dict.fromkeys(urls) if url.startswith(f"{scheme}://")]
-        if scheme not in DRIVERS:
-            found |= dict.fromkeys(these, Fault(f"unreadable: {scheme}:// is not understood"))
-            continue
+    faults = {url: fault for url in urls if (fault := _ill_named(url)) is not None}
+    found: dict[str, bytes | Fault] = {**faults}
+    good = [url for url in dict.fromkeys(urls) if url not in faults]
+    for scheme in sorted({url.partition("://")[0] for url in good}):
+        these = [url for url in good if url.startswith(f"{scheme}://")]
         places: list[Any] = [open_place(url) for url in these]
         with explained(places[0]):
             contents = places[0].fs.cat_ranges(
@@ -173,6 +183,20 @@ def _read_remote(urls: Sequence[str]) -> dict[str, bytes | Fault]:
     return found
 
 
+def _ill_named(url: str) -> Fault | None:
+    """What is wrong with a URL that no image can have, or none that is readable here."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in DRIVERS:
+        return Fault(f"unreadable: {scheme[:40]}:// is not understood")
+    try:
+        checked_url(url)
+    except ValueError as error:
+        return Fault(f"unreadable: {error}")
+    if not rest.partition("/")[2]:
+        return Fault("unreadable: the URL names a bucket and no image")
+    return None
+
+
 def _told(place: Any, content: bytes | Exception) -> bytes | Fault:
     """An object's bytes, or what its own fault is.
 
@@ -185,10 +209,30 @@ def _told(place: Any, content: bytes | Exception) -> bytes | Fault:
         return MISSING
     if isinstance(content, PermissionError):
         return Fault("unreadable: access denied")
-    if "range" in str(content).lower():  # nothing from byte 0 on
+    said = " ".join(str(content).split())[:200]
+    if _is_unsendable(content):
+        return Fault(f"unreadable: {said}")
+    if "range" in said.lower():  # nothing from byte 0 on
         return Fault("unreadable: the file is empty")
+    if _is_refused(content):
+        return Fault(f"unreadable: {said}")
     with explained(place):
         raise content
+
+
+def _is_unsendable(error: Exception) -> bool:
+    """Whether the driver makes no request of such a name."""
+    # By its name: botocore's class is there only with the extra. Errors of TLS are both.
+    is_value = isinstance(error, ValueError) and not isinstance(error, OSError)
+    return is_value or type(error).__name__ == "ParamValidationError"
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether the object store answers, and refuses this one request."""
+    response = getattr(error.__cause__ or error, "response", None)
+    about = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+    status = about.get("HTTPStatusCode", 0)
+    return status in REFUSED and status not in BUSY
 
 
 def _bounded(content: bytes) -> bytes | Fault:

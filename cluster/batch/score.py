@@ -42,6 +42,21 @@ def score(
     about = finished(order, parts)
     if about is not None:
         return about
+    with parts.alone():
+        # Another command may have finished it just now.
+        return finished(order, parts) or _go_on(
+            order, parts, connect, progress=progress, scorer=scorer
+        )
+
+
+def _go_on(
+    order: Order,
+    parts: Parts,
+    connect: Callable[[], AbstractContextManager[object]],
+    *,
+    progress: Progress,
+    scorer: type[Scorer],
+) -> dict[str, Any]:
     done = parts.begin(order.identity())
     left = [number for number in range(order.n_shards) if number not in done]
     n_left = sum(len(order.rows_of(number)) for number in left)

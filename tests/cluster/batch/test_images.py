@@ -7,6 +7,7 @@ import pytest
 
 from cluster.batch import images
 from cluster.batch.images import MISSING, Fault, Folders, decoded, read_images
+from search import location
 from search.errors import StudyError
 from search.location import open_place
 from tests.cluster.batch.folders import BAD, write_bad_images, write_images
@@ -77,6 +78,57 @@ def test_objects_come_in_order_and_theirs_alone_is_what_is_wrong_with_them() -> 
     assert read[:3] == [tiny_bytes(1), tiny_bytes(3), MISSING]
     assert decoded(read[3]) == Fault("unreadable: the file is empty")
     assert read[4:] == [MISSING, Fault("unreadable: http:// is not understood")]
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("s3://bad bucket!/x.jpg", "unreadable: Parameter validation failed: Invalid bucket name"),
+        ("s3://orange bucket/x.jpg", "unreadable: Parameter validation failed: Invalid bucket"),
+        ("s3://bucketonly", "unreadable: the URL names a bucket and no image"),
+        ("s3://bucketonly/", "unreadable: the URL names a bucket and no image"),
+        ("s3:///x", "unreadable: a local folder, s3://bucket/prefix or gs://bucket/prefix is"),
+        ("s3://", "unreadable: a local folder, s3://bucket/prefix or gs://bucket/prefix is"),
+        ("gs://bucket/x.jpg", "unreadable: gs:// needs gcsfs; pip install gcsfs"),
+        ("://x", "unreadable: :// is not understood"),
+        ("s3://no-such-bucket/x.jpg", "missing: no such file"),
+    ],
+)
+def test_a_cell_that_is_no_url_of_an_image_is_its_own_row_alone(
+    url: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(location, "find_spec", lambda name: None if name == "gcsfs" else name)
+    with s3() as bucket:
+        place = open_place(bucket)
+        (place / "a.png").write_bytes(tiny_bytes(1))
+        first, bad, last = read_images([f"{bucket}/a.png", url, f"{bucket}/a.png"])
+    assert first == last == tiny_bytes(1)
+    assert isinstance(bad, Fault)
+    assert bad.reason.startswith(why)
+
+
+class AnsweredError(Exception):
+    """As botocore's ClientError."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.response = {"ResponseMetadata": {"HTTPStatusCode": status}}
+
+
+@pytest.mark.parametrize(
+    ("status", "is_its_own"), [(400, True), (301, True), (429, False), (500, False), (503, False)]
+)
+def test_a_refused_request_is_the_images_own_and_an_outage_is_not(
+    status: int, is_its_own: bool
+) -> None:
+    error = OSError(5, "said so")
+    error.__cause__ = AnsweredError(status)
+    place = open_place("s3://bucket/a.png")
+    if is_its_own:
+        assert images._told(place, error) == Fault("unreadable: [Errno 5] said so")
+    else:
+        with pytest.raises(StudyError, match=r"said so"):
+            images._told(place, error)
 
 
 def test_an_object_store_that_is_down_ends_the_scoring_and_blames_no_image() -> None:
