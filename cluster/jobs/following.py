@@ -13,6 +13,8 @@ from search.errors import ClusterError
 
 PAUSE = 1.0  # seconds between looks at a job
 PATIENCE = 120.0  # seconds for a head that went away to come back, and for a job to stop
+SILENCE = 30.0  # seconds without a word of a job's before the head is asked how it stands
+SILENCES = 10  # then the log comes by a new connection; the path of the old one may be lost
 Write = Callable[[str], object]
 
 
@@ -100,13 +102,15 @@ def refuse_failed(job: JobDetails) -> None:
 
 
 async def _follow(client: JobsClient, job_id: str, write: Write) -> JobDetails:
-    written, lost = 0, None
+    written, lost, ended = 0, None, False
     while True:
-        position = 0
+        position, whole = 0, False
         async for text in _told(client, job_id):
-            write(text[max(0, written - position) :])
-            position += len(text)
-            written = max(written, position)
+            whole = text is None
+            if text is not None:
+                write(text[max(0, written - position) :])
+                position += len(text)
+                written = max(written, position)
         try:
             job = client.job(job_id)
         except UnreachableError:
@@ -115,18 +119,48 @@ async def _follow(client: JobsClient, job_id: str, write: Write) -> JobDetails:
                 raise
         else:
             lost = None
-            if job.status.is_terminal():
+            if job.status.is_terminal() and (whole or ended):
                 return job
+            ended = job.status.is_terminal()  # its last words are still to be fetched
         await asyncio.sleep(PAUSE)
 
 
-async def _told(client: JobsClient, job_id: str) -> AsyncIterator[str]:
-    """A job's log from its beginning, as far as one connection bears it."""
+async def _told(client: JobsClient, job_id: str) -> AsyncIterator[str | None]:
+    """A job's log from its beginning, as far as one connection bears it; None at its end."""
+    log = client.tail_job_logs(job_id)
     try:
-        async for text in client.tail_job_logs(job_id):
+        while (text := await _next(client, job_id, log)) is not None:
             yield text
-    except (RuntimeError, ClientError, OSError):
+    except (RuntimeError, ClientError, OSError, UnreachableError):
         return  # a head that restarts, say; the job's status tells whether it is there
+    yield None
+
+
+async def _next(client: JobsClient, job_id: str, log: AsyncIterator[str]) -> str | None:
+    """What comes next of a log; None at its end.
+
+    Ray reads it without a heartbeat: a path that is lost (sleep, NAT) is silent for ever, and so
+    is a job that has nothing to say.
+
+    Raises:
+        TimeoutError: nothing comes of a job that has ended, or for too long.
+    """
+    waiting = asyncio.ensure_future(_piece(log))
+    try:
+        for _ in range(SILENCES):
+            await asyncio.wait({waiting}, timeout=SILENCE)
+            if waiting.done():
+                return waiting.result()
+            if client.job(job_id).status.is_terminal():
+                break
+    finally:
+        if waiting.cancel():
+            await asyncio.wait({waiting})
+    raise TimeoutError
+
+
+async def _piece(log: AsyncIterator[str]) -> str | None:
+    return await anext(log, None)
 
 
 def _message(job: JobDetails) -> str | None:

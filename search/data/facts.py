@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import ray
 from PIL import Image
+from ray.exceptions import RayError, RayTaskError
 
 from search.data.images import read_image, readers
 from search.data.transforms import DAMAGE, FORMATS, MAX_PIXELS, decode
-from search.errors import DamagedImageError
+from search.errors import ConsiliumError, DamagedImageError, StudyError
 from search.location import ABSENT, Stamp, is_url
 
 HASH_SIDE = 16  # 16 x 16 low frequencies: a 256-bit hash
@@ -78,6 +79,9 @@ def gather_facts(
 
     Returns:
         One row a path, in order, with COLUMNS.
+
+    Raises:
+        ConsiliumError: an object store or Ray failed.
     """
     rows = _unchanged(paths, known, stamps)
     todo = [(path, stamps.get(path)) for path in dict.fromkeys(paths) if path not in rows]
@@ -168,4 +172,16 @@ def _by_ray(chunks: list[list[Stamped]]) -> Iterator[list[dict[str, Any]]]:
     pending = [task.remote(chunk) for chunk in chunks]
     while pending:
         done, pending = ray.wait(pending)
-        yield from ray.get(done)
+        try:
+            found: list[list[dict[str, Any]]] = ray.get(done)
+        except RayError as error:
+            raise _explained(error) from None
+        yield from found
+
+
+def _explained(error: RayError) -> Exception:
+    """What a task stumbled over, in one line; a fault of the code's own stays whole."""
+    if isinstance(error, RayTaskError):
+        return error.cause if isinstance(error.cause, ConsiliumError) else error
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return StudyError(f"reading the images: {reason}; give the same command again")

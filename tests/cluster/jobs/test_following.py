@@ -1,5 +1,6 @@
 """Following a job: its log once, whatever becomes of the connection, and its end."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -47,7 +48,42 @@ class Connection:
         return answer
 
 
-def followed(connection: Connection, said: list[str]) -> JobDetails:
+class Silent:
+    """A cluster whose first connections say so many pieces of the log and then nothing."""
+
+    def __init__(self, pieces: Sequence[int], answers: Sequence[JobDetails | Exception]) -> None:
+        self.pieces, self.answers, self.n_closed = list(pieces), list(answers), 0
+
+    async def tail_job_logs(self, _: str) -> AsyncIterator[str]:
+        n_pieces = self.pieces.pop(0)
+        try:
+            for text in LOG[:n_pieces]:
+                yield text
+            while n_pieces < len(LOG):
+                await asyncio.sleep(3600)
+        finally:
+            self.n_closed += 1
+
+    def job(self, _: str) -> JobDetails:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Slow(Silent):
+    """One connection, which is silent until the job was asked for."""
+
+    async def tail_job_logs(self, _: str) -> AsyncIterator[str]:
+        self.pieces.pop(0)
+        n_answers = len(self.answers)
+        for text in LOG:
+            while len(self.answers) == n_answers:
+                await asyncio.sleep(0.001)
+            yield text
+
+
+def followed(connection: Connection | Silent, said: list[str]) -> JobDetails:
     return follow(cast(JobsClient, connection), "id", said.append)
 
 
@@ -72,6 +108,37 @@ def test_a_cluster_that_stays_away_ends_it(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(following, "PATIENCE", -1.0)
     with pytest.raises(ClusterError, match=r"^cannot be reached$"):
         followed(Connection([1, 0], [AWAY, AWAY]), [])
+
+
+def test_a_silent_path_is_given_up_and_the_log_goes_on_by_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(following, "SILENCE", 0.01)
+    monkeypatch.setattr(following, "SILENCES", 2)
+    said: list[str] = []
+    alive, done = a_job("RUNNING"), a_job("SUCCEEDED")
+    # Silent twice, then the head is away, then the job has ended; its log comes once more, whole.
+    silent = Silent([1, 2, 2, 3], [*[alive] * 3, AWAY, AWAY, done, done, done])
+    job = followed(silent, said)
+    assert (job.status, "".join(said)) == (JobStatus.SUCCEEDED, "".join(LOG))
+    assert (silent.pieces, silent.answers, silent.n_closed) == ([], [], 4)
+
+
+def test_a_job_that_has_ended_is_not_waited_for_when_its_log_does_not_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(following, "SILENCE", 0.01)
+    silent = Silent([1, 1], [a_job("STOPPED")] * 4)
+    assert followed(silent, []).status == JobStatus.STOPPED
+    assert (silent.pieces, silent.answers) == ([], [])
+
+
+def test_a_job_with_nothing_to_say_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "SILENCE", 0.01)
+    said: list[str] = []
+    slow = Slow([3], [a_job("RUNNING"), a_job("SUCCEEDED")])
+    assert followed(slow, said).status == JobStatus.SUCCEEDED
+    assert said == LOG
 
 
 def test_a_reader_that_goes_away_is_not_taken_for_a_break() -> None:

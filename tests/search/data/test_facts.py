@@ -138,8 +138,12 @@ def test_ray_tasks_find_the_same_as_one_process(picture: Path, cluster: None) ->
     assert done[-1] == len(paths)
 
 
+def _failed(cause: Exception) -> Exception:
+    return RayTaskError("task", "Traceback: long", cause)  # type: ignore[no-untyped-call]
+
+
 class FailingRay:
-    """Ray whose tasks all end with one error."""
+    """Ray, and each of its tasks, which all end with one error."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -148,7 +152,6 @@ class FailingRay:
         return True
 
     def remote(self, _: object) -> "FailingRay":
-        self.remote = lambda chunk: chunk  # type: ignore[assignment,method-assign,misc]
         return self
 
     def wait(self, pending: list[object]) -> tuple[list[object], list[object]]:
@@ -162,16 +165,16 @@ class FailingRay:
     ("error", "kind", "why"),
     [
         (
-            RayTaskError("task", "Traceback: long", StudyError("s3://b: access denied")),
+            _failed(StudyError("s3://b: access denied")),
             StudyError,
             r"^s3://b: access denied$",
         ),
         (
-            NodeDiedError("the node\nis gone"),
+            NodeDiedError("the node\nis gone"),  # type: ignore[no-untyped-call]
             StudyError,
             r"^reading the images: .*the node is gone.*; give the same command again$",
         ),
-        (RayTaskError("task", "Traceback: long", KeyError("x")), RayTaskError, r"Traceback: long"),
+        (_failed(KeyError("x")), RayTaskError, r"Traceback: long"),
     ],
 )
 def test_what_a_task_stumbles_over_is_one_line(
