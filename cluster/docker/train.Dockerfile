@@ -26,6 +26,13 @@ LABEL org.opencontainers.image.title="consilium-train" \
 # A number, so that Kubernetes can tell that it is not root without reading /etc/passwd.
 RUN groupadd --gid 10001 consilium \
     && useradd --uid 10001 --gid 10001 --create-home --shell /bin/bash consilium
+# By these Ray's cluster launcher copies into a container, and its head reaches new workers.
+# DL3008 would have their versions pinned: Debian's mirrors drop one with the next security fix of
+# the same release, and such a build would break just when it should take the fix in.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends openssh-client rsync \
+    && rm -rf /var/lib/apt/lists/*
 # Not in a virtual environment: KubeRay and the cluster launcher start Ray from a login shell, whose
 # PATH knows /usr/local/bin and nothing that an image adds.
 COPY --from=build /usr/local /usr/local

@@ -1,9 +1,11 @@
 """Who may talk to whom, told from the policies as a cluster's network reads them."""
 
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 
+from cluster.pipeline.config import PipelineConfig
 from tests.cluster.manifests.objects import Object, PodTemplate, all_pods, read_all
 
 PODS = {pod.owner: pod for pod in all_pods()}
@@ -90,6 +92,8 @@ ALLOWED = [
     (OPERATOR, of("RayJob-head"), 8265),
     (OPERATOR, of(HEAD), 8000),
     (INGRESS, of(WORKER), 8000),
+    (APPLICATION, of(WORKER), 8000),
+    (of("RayCluster-head"), of(WORKER), 8000),  # a pipeline's gate and canary
     (PROMETHEUS, of(WORKER), 8080),
     (PROMETHEUS, of("RayCluster-cpu"), 8080),
 ]
@@ -102,6 +106,10 @@ REFUSED = [
     (INGRESS, of(WORKER), 9101),
     (INGRESS, of("RayCluster-head"), 8000),
     (APPLICATION, of(HEAD), 8265),
+    (APPLICATION, of("RayCluster-head"), 8000),
+    (of("RayCluster-head"), of(WORKER), 6379),
+    (of("RayCluster-gpu"), of(WORKER), 8000),
+    (of("RayJob-head"), of(WORKER), 8000),
     (of(WORKER), of(REDIS), 6379),
     (of("RayCluster-head"), of(REDIS), 6379),
     (of("RayJob-head"), of(HEAD), 6379),
@@ -122,26 +130,48 @@ def test_a_connection_that_nobody_needs_does_not(source: Peer, target: Peer, por
     assert not reaches(source, target, port)
 
 
-def test_pods_of_the_namespace_that_say_so_are_let_in_to_the_service() -> None:
-    assert open_("Ingress", of(WORKER), APPLICATION, 8000)
-
-
-def test_the_clouds_metadata_is_shut_and_redis_sees_no_outside() -> None:
-    blocks = [
-        (policy, peer["ipBlock"])
+def reaches_address(source: Peer, address: str, port: int) -> bool:
+    """Whether a pod's connection to an address that no pod has is let out."""
+    return any(
+        ip_address(address) in ip_network(peer["ipBlock"]["cidr"])
+        and not any(ip_address(address) in ip_network(n) for n in peer["ipBlock"].get("except", []))
+        and port in [p["port"] for p in rule["ports"]]
         for policy in POLICIES
+        if "Egress" in policy["policyTypes"] and selects(policy["podSelector"], source[1])
         for rule in policy.get("egress", [])
         for peer in rule["to"]
         if "ipBlock" in peer
+    )
+
+
+@pytest.mark.parametrize("owner", PODS)
+def test_the_clouds_metadata_is_shut_and_redis_sees_no_outside(owner: str) -> None:
+    for metadata in ("169.254.169.254", "169.254.170.23"):
+        assert not any(reaches_address(of(owner), metadata, port) for port in (53, 80, 443))
+    outside = reaches_address(of(owner), "203.0.113.7", 443)
+    assert outside is (owner != REDIS)
+    assert not reaches_address(of(owner), "203.0.113.7", 53)
+
+
+@pytest.mark.parametrize("owner", PODS)
+@pytest.mark.parametrize("names", ["kube-dns", "node-local-dns"])
+def test_every_pod_asks_for_names(owner: str, names: str) -> None:
+    assert reaches(of(owner), ("kube-system", {"k8s-app": names}), 53)
+    assert not reaches(of(owner), ("kube-system", {"k8s-app": names}), 8000)
+    assert reaches_address(of(owner), "169.254.20.10", 53)
+
+
+def test_the_admins_key_is_where_pipelines_begin_and_nowhere_else() -> None:
+    holders = [
+        owner
+        for owner, pod in PODS.items()
+        for container in pod.containers
+        for source in container.get("envFrom", [])
+        if source["secretRef"]["name"] == "consilium-pipeline"
     ]
-    ((policy, block),) = blocks
-    assert "169.254.0.0/16" in block["except"]
-    assert not selects(policy["podSelector"], PODS[REDIS].labels)
-
-
-def test_every_pod_asks_for_names() -> None:
-    names = ("kube-system", {"k8s-app": "kube-dns"})
-    assert all(reaches(of(owner), names, 53) for owner in PODS)
+    assert holders == ["RayCluster-head"]
+    (secret,) = [o for o in read_all() if o["metadata"].get("name") == "consilium-pipeline"]
+    assert list(secret["stringData"]) == [PipelineConfig().api_key_env]
 
 
 def pods_on(port: int) -> list[PodTemplate]:

@@ -37,6 +37,8 @@ SCONTROL = """#!/bin/bash
 echo "scontrol $*" >> "$CALLS"
 if [[ $1 == show ]]; then printf '%s\\n' localhost localhost; fi
 """
+# No card but loopback: what it starts is for nobody else on the network.
+HOSTNAME = "#!/bin/bash\n"
 
 
 def test_bash_and_shellcheck_find_nothing() -> None:
@@ -145,7 +147,7 @@ def allocation() -> Iterator[Allocation]:
     folder = Path(tempfile.mkdtemp(prefix="s"))  # short: Unix sockets bear 107 characters
     for name in ("bin", "home", "disks"):
         (folder / name).mkdir()
-    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("hostname", HOSTNAME)):
         (folder / "bin" / name).write_text(text)
         (folder / "bin" / name).chmod(0o700)
     given = Allocation(folder, free_job())
@@ -174,8 +176,9 @@ def test_a_search_on_two_nodes_is_done_and_leaves_nothing(
     records = study_of(config).records()
     assert {record.status for record in records} <= {"complete", "pruned"}
     assert len(records) >= 3
-    show, head, worker = allocation.calls()
+    show, look, head, worker = allocation.calls()
     assert show == "scontrol show hostnames localhost,localhost"
+    assert look == "scontrol show node localhost"
     assert "--nodes=1 --ntasks=1 --nodelist=localhost" in head
     assert "--nodes=1 --ntasks=1 --exclude=localhost" in worker
     assert not re.search(r"\b[0-9a-f]{64}\b", head + worker)  # the token
