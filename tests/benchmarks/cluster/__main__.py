@@ -57,7 +57,8 @@ class Bench:
             search_site.kill_the_driver,
             search_site.lose_the_head,
         ):
-            with search_part(self._new(cause.__name__)) as site:
+            workers = 1 if cause is search_site.lose_a_machine else 2
+            with search_part(self._new(cause.__name__), workers) as site:
                 self._note(cause(site))
 
     def score(self) -> None:
@@ -81,14 +82,16 @@ class Bench:
 
 
 @contextmanager
-def search_part(folder: Path) -> Iterator[search_site.SearchSite]:
+def search_part(folder: Path, workers: int) -> Iterator[search_site.SearchSite]:
     """A network, its servers and a cluster for one fault of a search."""
     with (
         network() as net,
         s3(net.ip) as bucket,
         postgres(net.ip) as storage,
         patch.dict(os.environ, {"PGPASSWORD": PASSWORD}),
-        search_site.search_site(net, folder, bucket=bucket, storage=storage) as site,
+        search_site.search_site(
+            net, folder, bucket=bucket, storage=storage, workers=workers
+        ) as site,
     ):
         yield site
 

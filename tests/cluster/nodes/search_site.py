@@ -25,6 +25,7 @@ from tests.servers import PASSWORD, s3_environment
 TRIALS = 10
 FIDELITY = {"max_epochs": 60, "grace": 20, "reduction": 3, "finalists": 1}
 LOAD = f"a search of {TRIALS} trials on two machines"
+ALONE = f"a search of {TRIALS} trials on one machine"
 PATIENCE = 180.0  # seconds
 
 
@@ -131,7 +132,7 @@ def search_site(
 
 
 def lose_a_machine(site: SearchSite) -> Fault:
-    """Cut the power of a machine that trains, and boot another one in its place."""
+    """Cut the power of the only machine that trains, and boot another one in its place."""
     site.search()
     lost = site.training()
     site.machine_of(lost).off()
@@ -140,7 +141,7 @@ def lose_a_machine(site: SearchSite) -> Fault:
     wait_until(lambda: _again(site, lost), seconds=PATIENCE)
     recovery = time.monotonic() - off
     site.finish()
-    return Fault("machine lost in the search", LOAD, site.lost(), 0, recovery)
+    return Fault("machine lost in the search", ALONE, site.lost(), 0, recovery)
 
 
 def kill_the_driver(site: SearchSite) -> Fault:
