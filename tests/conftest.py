@@ -1,4 +1,4 @@
-"""How a test session ends."""
+"""How a test session begins and ends."""
 
 import os
 import sys
@@ -6,6 +6,9 @@ import sys
 import pytest
 
 STATUS = pytest.StashKey[int]()
+# A Ray of a test's own asks for a token only where the test says so: else Ray would take, or make,
+# one in the home folder of whoever runs the tests.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
