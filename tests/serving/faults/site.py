@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.serving.faults.conftest import (
 from tests.serving.faults.load import Load
 
 CLIENTS = 8
+ASKED = 12  # one after the other, a balancer might have the same replica answer each
 FOLLOWED_S = 15  # in which every replica has to follow: each looks once a second
 BODY_TIMEOUT_S = 2.0
 NUMBERS = itertools.count()
@@ -52,8 +54,9 @@ class Site:
         return answer.json()
 
     def models(self) -> list[dict[str, Any]]:
-        """What /v1/model says, so often that each replica has surely said it."""
-        return [self.ask("GET", "/v1/model") for _ in range(12)]
+        """What /v1/model says, asked so often at once that each replica has surely said it."""
+        with ThreadPoolExecutor(ASKED) as pool:
+            return [*pool.map(lambda _: self.ask("GET", "/v1/model"), range(ASKED))]
 
     def serves_only(self, bundle: Path) -> bool:
         """Whether every replica answers by this bundle and has refused none."""
