@@ -3,7 +3,7 @@
 import hashlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -28,11 +28,14 @@ LOST_WITHIN = 30.0  # seconds that a held lock may still be of a host that is go
 
 
 @contextmanager
-def one_search(folder: StudyFolder, url: str) -> Iterator[None]:
+def one_search(
+    folder: StudyFolder, url: str, *, say: Callable[[str], None] = lambda _: None
+) -> Iterator[None]:
     """Hold a study, by a file in its local folder and by its PostgreSQL server, where it has these.
 
     Args:
         url: of the storage, as `storage_url` gives it.
+        say: hears that it waits, as a lost host may hold the study for half a minute.
 
     Raises:
         StudyError: another search works on it, or the server cannot be reached.
@@ -45,7 +48,7 @@ def one_search(folder: StudyFolder, url: str) -> Iterator[None]:
             except Timeout as error:
                 raise busy from error
         if make_url(url).get_backend_name() == "postgresql" and not held.enter_context(
-            _advisory_lock(url, key_of(folder))
+            _advisory_lock(url, key_of(folder), say)
         ):
             raise busy
         yield
@@ -59,7 +62,7 @@ def key_of(folder: StudyFolder) -> int:
 
 
 @contextmanager
-def _advisory_lock(url: str, key: int) -> Iterator[bool]:
+def _advisory_lock(url: str, key: int, say: Callable[[str], None]) -> Iterator[bool]:
     """Whether the lock was free; it is held as long as its session, which dies with the process."""
     where = shown(url)
     options = {**engine_options(url), "isolation_level": "AUTOCOMMIT", "poolclass": NullPool}
@@ -70,8 +73,11 @@ def _advisory_lock(url: str, key: int) -> Iterator[bool]:
             for setting, value in SETTINGS.items():
                 connection.execute(text(f"SET {setting} = {value}"))
             end = time.monotonic() + LOST_WITHIN
-            while not (free := _try(connection, key)) and time.monotonic() < end:
+            if not (free := _try(connection, key)):
+                say("another search holds this study, or did until its host was lost: waiting")
+            while not free and time.monotonic() < end:
                 time.sleep(1)
+                free = _try(connection, key)
         except SQLAlchemyError as error:
             raise StudyError(
                 f"{where}: {words_of(error)}; mend it or storage in the config"

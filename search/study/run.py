@@ -75,7 +75,7 @@ def run_study(
     check_sampler(config.sampler, config.space, n_objectives=len(config.objectives))
     load_portfolio(config.portfolio, n_classes=2)  # a mistake in it is better told at once
     slots = Slots(config.resources, say=say)
-    with closing(slots), _held(folder, url) as storage:
+    with closing(slots), _held(folder, url, say) as storage:
         clock = Clock(folder.path / "clock.json", config.budget)
         if not folder.exists():
             _begin(config, folder, progress)
@@ -104,10 +104,10 @@ def run_study(
 
 
 @contextmanager
-def _held(folder: StudyFolder, url: str) -> Iterator[RDBStorage]:
+def _held(folder: StudyFolder, url: str, say: Callable[[str], None]) -> Iterator[RDBStorage]:
     """The study's storage, while no other search works on it."""
     folder.create()
-    with one_search(folder, url), opened_storage(url) as storage:
+    with one_search(folder, url, say=say), opened_storage(url) as storage:
         yield storage
 
 

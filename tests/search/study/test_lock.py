@@ -76,9 +76,11 @@ def test_a_lock_whose_holder_is_gone_is_waited_for(
     with another_search(REMOTE, server) as process:
         killer = threading.Timer(1.0, process.kill)
         killer.start()
-        with one_search(REMOTE, server):
+        said: list[str] = []
+        with one_search(REMOTE, server, say=said.append):
             killer.join()
             assert process.wait(10) != 0
+        assert len(said) == 1
 
 
 def test_a_local_study_is_held_by_its_folder(tmp_path: Path) -> None:
