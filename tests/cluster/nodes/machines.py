@@ -135,7 +135,8 @@ class Network:
         _ip("netns", "add", space)
         near, far = f"{self.bridge}{name}"[:15], "eth0"
         subprocess.run(["ip", "link", "del", near], check=False, capture_output=True)
-        _ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", space)
+        peer = ("peer", "name", far, "address", hardware_address(ip), "netns", space)
+        _ip("link", "add", near, "type", "veth", *peer)
         _ip("link", "set", near, "master", self.bridge, "up")
         _ip("-n", space, "addr", "add", f"{ip}/24", "dev", far)
         _ip("-n", space, "link", "set", far, "up")
@@ -174,7 +175,7 @@ def network() -> Iterator[Network]:
     made = Network(bridge, prefix, local)
     try:
         try:
-            _ip("link", "add", bridge, "type", "bridge")
+            _ip("link", "add", bridge, "address", hardware_address(made.ip), "type", "bridge")
             _ip("addr", "add", f"{prefix}.1/24", "dev", bridge)
             _ip("link", "set", bridge, "up")
         except subprocess.CalledProcessError as error:
@@ -183,6 +184,16 @@ def network() -> Iterator[Network]:
     finally:
         made.close()
         shutil.rmtree(local, ignore_errors=True)
+
+
+def hardware_address(ip: str) -> str:
+    """The MAC address that goes with an IP address, for ever.
+
+    A bridge would take that of one of its machines, another one whenever some go and come, and who
+    knows the old one would reach nobody for up to a minute; so would who knew a machine before
+    another one took its address.
+    """
+    return ":".join(["02", "00", *(f"{int(part):02x}" for part in ip.split("."))])
 
 
 def _ip(*words: str) -> None:

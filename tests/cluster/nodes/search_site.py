@@ -62,13 +62,17 @@ class SearchSite:
         folder = StudyFolder(self.config.study_folder)
         return folder.records() if folder.exists() else []
 
+    def records_of_a_live_driver(self) -> list[TrialRecord]:
+        """The same, where waiting for more of them makes sense."""
+        assert self.drivers[-1].poll() in (None, 0), self.said()
+        return self.records()
+
     def training(self) -> TrialRecord:
         """A trial that has had an epoch and is under way, once another one has ended."""
         found: list[TrialRecord] = []
 
         def look() -> bool:
-            assert self.drivers[-1].poll() is None, self.said()
-            records = self.records()
+            records = self.records_of_a_live_driver()
             ended = any(r.status in ("complete", "pruned") for r in records)
             found.extend(r for r in records if ended and r.status == "running" and r.epochs)
             return bool(found)
@@ -190,9 +194,10 @@ def _mid_way(site: SearchSite) -> int:
 def _again(site: SearchSite, lost: TrialRecord) -> bool:
     """Whether the params of a lost trial train elsewhere."""
     return any(
-        r.number != lost.number and r.params == lost.params and r.epochs for r in site.records()
+        r.number != lost.number and r.params == lost.params and r.epochs
+        for r in site.records_of_a_live_driver()
     )
 
 
 def _any_new(site: SearchSite, before: set[int]) -> bool:
-    return any(r.number not in before and r.epochs for r in site.records())
+    return any(r.number not in before and r.epochs for r in site.records_of_a_live_driver())
