@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cluster.commands.options import Address, AsJson, Config
-from cluster.connect import connected
 from cluster.console import messages, print_json, progress_bars, table
 from search.config import load_config
 
@@ -45,6 +44,7 @@ def leave_sites_out(
     address: Address = None,
 ) -> None:
     """Leave out one site at a time: would it hold where no training image came from?"""
+    from cluster.connect import connected
     from ensemble.config import ensemble_config
     from ensemble.pages.sites import write_sites_page
     from ensemble.sites.plan import plan_sites

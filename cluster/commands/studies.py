@@ -2,15 +2,16 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cluster.commands.options import Address, AsJson, Config
-from cluster.connect import connected
 from cluster.console import messages, print_json, progress_bars, table
-from cluster.live import Mode
 from search.config import load_config
+
+if TYPE_CHECKING:
+    from cluster.live import Mode
 
 studies = typer.Typer()
 
@@ -18,6 +19,7 @@ studies = typer.Typer()
 @studies.command()
 def audit(config: Config, as_json: AsJson = False, address: Address = None) -> None:
     """Look for what is wrong with an experiment's images, and write a page about it."""
+    from cluster.connect import connected
     from search.study.intake import audit_data
 
     settings = load_config(config)
@@ -51,6 +53,7 @@ def search(
     address: Address = None,
 ) -> None:
     """Search for good classifiers; the same command again goes on where it stopped."""
+    from cluster.connect import connected
     from cluster.steps import report_study, search_trials
     from ensemble.config import ensemble_config
 

@@ -3,6 +3,8 @@
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -252,3 +254,9 @@ def test_a_bundle_predicts_in_json(
 def test_help_says_what_it_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["--help"])
     assert "not a medical device" in capsys.readouterr().out
+
+
+def test_the_command_itself_loads_nothing_that_takes_seconds() -> None:
+    code = "import sys, cluster.cli; print(sorted({'ray', 'torch', 'pandas'} & set(sys.modules)))"
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert said.stdout.strip() == "[]"

@@ -81,7 +81,7 @@ def test_sites_are_left_out_and_a_rerun_needs_no_ray(
     tmp_path: Path,
     started: Callable[..., AbstractContextManager[None]],
 ) -> None:
-    monkeypatch.setattr("cluster.commands.sites.connected", started)
+    monkeypatch.setattr("cluster.connect.connected", started)
     sealed = StudyFolder(study.study_folder).path / "sealed"
     before = sorted(file.name for file in sealed.iterdir())
     words = ["sites", str(path), "--by", "sex", "--min-cases", "10", "--json"]
@@ -98,7 +98,7 @@ def test_sites_are_left_out_and_a_rerun_needs_no_ray(
     def fail(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("cluster.commands.sites.connected", fail)
+    monkeypatch.setattr("cluster.connect.connected", fail)
     monkeypatch.setattr(tasks, "_train_all", fail)
     cli.main(words)
     assert json.loads(capsys.readouterr().out) == found
