@@ -7,7 +7,7 @@ from functools import partial
 import optuna
 import yaml
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.atomic import write_text
@@ -22,6 +22,7 @@ from search.study.course import Course
 from search.study.finalists import train_finalists
 from search.study.identity import refuse_changed_data, refuse_other, stored_config
 from search.study.intake import Progress, take_in
+from search.study.kept import KeptStorage
 from search.study.lock import one_search
 from search.study.queue import (
     count_done,
@@ -104,11 +105,11 @@ def run_study(
 
 
 @contextmanager
-def _held(folder: StudyFolder, url: str, say: Callable[[str], None]) -> Iterator[RDBStorage]:
+def _held(folder: StudyFolder, url: str, say: Callable[[str], None]) -> Iterator[BaseStorage]:
     """The study's storage, while no other search works on it."""
     folder.create()
     with one_search(folder, url, say=say), opened_storage(url) as storage:
-        yield storage
+        yield KeptStorage(storage)
 
 
 def _begin(config: ExperimentConfig, folder: StudyFolder, progress: Progress) -> None:
@@ -129,7 +130,7 @@ def _check_trials(config: ExperimentConfig, recipes: dict[str, Params], n_classe
 
 
 def _open(
-    config: ExperimentConfig, storage: RDBStorage, name: str, recipes: dict[str, Params]
+    config: ExperimentConfig, storage: BaseStorage, name: str, recipes: dict[str, Params]
 ) -> optuna.Study:
     """Create the study with its recipes enqueued as the first trials, or reopen it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)

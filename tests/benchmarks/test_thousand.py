@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from search.params import Params
-from search.study.storage import open_storage
+from search.study.storage import opened_storage
 from tests.benchmarks.cluster.thousand import measure_thousand
 from tests.benchmarks.cluster.thousand_driver import Call, Kind
 from tests.benchmarks.cluster.thousand_figures import (
@@ -19,7 +19,7 @@ from tests.benchmarks.cluster.thousand_figures import (
     rate_asked,
 )
 from tests.benchmarks.cluster.thousand_loop import START_S, play
-from tests.benchmarks.cluster.thousand_storage import OneDriver, count_statements
+from tests.benchmarks.cluster.thousand_storage import ComparedStorage, count_statements
 from tests.benchmarks.cluster.thousand_stub import EPOCH_S, StubTrial
 
 
@@ -50,64 +50,33 @@ def test_a_slot_that_comes_later_asks_later() -> None:
     assert outcome.seconds > 100 + 2 + START_S + 10
 
 
-def a_storage(folder: Path) -> OneDriver:
+def test_only_as_optuna_does_are_running_trials_read_again(tmp_path: Path) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return OneDriver(open_storage(f"sqlite:///{folder / 'optuna.db'}"))
-
-
-def write_some(study: optuna.Study) -> None:
-    """One running trial, one stopped one, one enqueued."""
-    first, second = study.ask(), study.ask()
-    for trial in (first, second):
-        trial.suggest_float("lr", 1e-3, 1e-1, log=True)
-        trial.suggest_categorical("backbone", ["cnn", "vgg16"])
-        trial.set_user_attr("params", {"lr": 0.1})
-        trial.report(0.5, 1)
-    study.tell(second, state=optuna.trial.TrialState.PRUNED)
-    study.enqueue_trial({"lr": 0.01})
-
-
-def test_what_one_driver_keeps_in_memory_is_what_the_database_holds(tmp_path: Path) -> None:
-    storage = a_storage(tmp_path)
-    study = optuna.create_study(storage=storage, study_name="kept")
-    write_some(study)
-    kept = study.get_trials()
-    stored = optuna.load_study(
-        storage=open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"), study_name="kept"
-    ).get_trials()
-    for here, there in zip(kept, stored, strict=True):
-        assert (here.state, here.params, here.values) == (there.state, there.params, there.values)
-        assert here.user_attrs == there.user_attrs
-        assert here.system_attrs == there.system_attrs
-        assert here.intermediate_values == there.intermediate_values
-
-
-def test_running_trials_are_read_again_only_as_optuna_does(tmp_path: Path) -> None:
-    storage = a_storage(tmp_path)
-    study = optuna.create_study(storage=storage, study_name="kept")
-    write_some(study)
-    statements = count_statements(storage._backend)
-    study.get_trials(deepcopy=False)
-    assert statements() == 0
-    with storage.as_optuna_does():
+    with opened_storage(f"sqlite:///{tmp_path / 'optuna.db'}") as backend:
+        storage = ComparedStorage(backend)
+        study = optuna.create_study(storage=storage, study_name="compared")
+        study.ask().suggest_float("lr", 1e-3, 1e-1)
+        study.tell(study.ask(), 0.5)
+        kept, statements = study.get_trials(deepcopy=False), count_statements(backend)
+        with storage.as_optuna_does():
+            before = statements()
+            assert study.get_trials(deepcopy=False) == kept
+            assert statements() > before > 0
         before = statements()
-        study.get_trials(deepcopy=False)
-        assert statements() > before
-    before = statements()
-    study.get_trials(deepcopy=False)
-    assert statements() == before
+        assert study.get_trials(deepcopy=False) == kept
+        assert statements() == before
 
 
 def a_call(kind: Kind, running: int, ended: int, seconds: float) -> Call:
-    return Call(kind, True, running, ended, wall=9.0, cpu=seconds, server=0.0, statements=4)
+    return Call(kind, False, running, ended, wall=9.0, cpu=seconds, server=0.0, statements=4)
 
 
 def test_costs_are_found_again_by_how_many_run_and_have_ended() -> None:
     loads = [(10, 0), (100, 50), (1000, 200), (1000, 5000)]
     calls = [a_call(kind, r, e, 0.01 + 0.002 * r + 1e-5 * e) for kind in KINDS for r, e in loads]
-    costs = fit_costs(calls, kept=True, around=False)
+    costs = fit_costs(calls, optunas=False, around=False)
     assert costs.seconds("suggest", 500, 1000) == pytest.approx(0.01 + 1 + 0.01)
-    around = fit_costs(calls, kept=True)
+    around = fit_costs(calls, optunas=False)
     assert around.seconds("end", 500, 1000) == pytest.approx(1.02 + 4 * 0.0005 + 3 * 0.03)
 
 
@@ -140,8 +109,8 @@ def test_a_stub_trial_is_drawn_by_its_number_alone() -> None:
 @pytest.mark.slow
 def test_a_small_search_says_what_its_driver_costs(tmp_path: Path) -> None:
     found = measure_thousand(tmp_path, trials=150, slots=20)
-    assert found["look_3_suggest_statements"] > found["look_3_suggest_statements_kept"] > 0
-    assert found["most_gpus"] < found["most_gpus_kept"]
+    assert found["look_3_suggest_statements_optuna"] > found["look_3_suggest_statements"] > 0
+    assert found["most_gpus_optuna"] < found["most_gpus"]
     assert 1 <= found["epochs"] <= 9
     assert 0 < found["idle_share"] < 1
     assert all(np.isfinite(list(found.values())))

@@ -55,14 +55,14 @@ SPACE: dict[str, Any] = {
     "augment.saturation": {"low": 0.0, "high": 0.3},
 }
 ENDED = (1000, 2500)  # ended trials at which the driver is looked at, besides the last ones
-NAMES = {False: "", True: "_kept"}
+NAMES = {False: "", True: "_optuna"}
 
 
 def measure_thousand(folder: Path, *, trials: int = 5000, slots: int = 1000) -> dict[str, float]:
     """Search in virtual time, and tell what the driver costs and how many GPUs it can feed.
 
-    Figures ending in `_kept` are of a storage that keeps running trials in memory, see
-    thousand_storage.py; the others of Optuna's own, in windows of some trials.
+    Figures ending in `_optuna` are of Optuna's own storage, which reads running trials back each
+    time; the others of the search's, which keeps them (search/study/kept.py).
 
     Returns:
         Of the nth look: look_n_running and _ended trials, _suggest_ms, _report_ms, _end_ms (CPU of
@@ -128,8 +128,8 @@ def _measured(driver: RealDriver) -> dict[str, float]:
         found |= {f"look_{number}_{name}": figure for name, figure in about.items()}
         found[f"look_{number}_rss_mb"] = driver.rss_mb[number]
         for kind in KINDS:
-            for kept, suffix in NAMES.items():
-                some = [c for c in calls if (c.kind, c.kept) == (kind, kept)]
+            for optunas, suffix in NAMES.items():
+                some = [c for c in calls if (c.kind, c.optunas) == (kind, optunas)]
                 found |= _means(some, f"look_{number}_{kind}_", suffix) if some else {}
     return found
 
@@ -148,9 +148,9 @@ def _borne(driver: RealDriver, trials: int, slots: int) -> dict[str, float]:
     epochs = mean(driver.epochs)
     rate = rate_asked(slots, epochs)
     found = {"epochs": epochs, "trials_s_asked": rate, "reports_s_asked": rate * epochs}
-    for kept, suffix in NAMES.items():
-        own = fit_costs(driver.calls, kept=kept, around=False)
-        costs = fit_costs(driver.calls, kept=kept)
+    for optunas, suffix in NAMES.items():
+        own = fit_costs(driver.calls, optunas=optunas, around=False)
+        costs = fit_costs(driver.calls, optunas=optunas)
         each = costs.each_trial(slots, trials // 2, epochs)
         outcome = play([0.0] * slots, ModelDriver(costs, driver.epochs, trials=trials))
         found |= {

@@ -23,7 +23,11 @@ from search.study.samplers import build_sampler
 from search.study.searcher import OptunaSearcher
 from search.study.tuner import _scheduler
 from search.tracking.trackers import Trackers
-from tests.benchmarks.cluster.thousand_storage import OneDriver, count_statements, server_clock
+from tests.benchmarks.cluster.thousand_storage import (
+    ComparedStorage,
+    count_statements,
+    server_clock,
+)
 from tests.benchmarks.cluster.thousand_stub import StubTrial
 from tests.benchmarks.scale import rss_mb
 
@@ -38,7 +42,7 @@ class Call:
     """One call into the driver's parts.
 
     Attributes:
-        kept: whether running trials are kept in memory.
+        optunas: whether running trials are read back each time, as Optuna's own storage does.
         running, ended: trials at that moment.
         wall, cpu: seconds of this process.
         server: CPU seconds of the database's process for it.
@@ -46,7 +50,7 @@ class Call:
     """
 
     kind: Kind
-    kept: bool
+    optunas: bool
     running: int
     ended: int
     wall: float
@@ -80,7 +84,7 @@ class Places(Slots):
 class RealDriver:
     """Serves the loop by the real parts.
 
-    At each moment come a window with Optuna's own storage, and one with OneDriver. In between
+    At each moment come a window with Optuna's own storage, and one with the search's. In between
     params are drawn at random, which takes no time, and nobody looks at it.
     """
 
@@ -102,7 +106,7 @@ class RealDriver:
         """
         self._config, self._folder = config, StudyFolder(config.study_folder)
         self._folder.create()
-        self._storage, self._trials = OneDriver(backend), trials
+        self._storage, self._trials = ComparedStorage(backend), trials
         self.study = optuna.create_study(storage=self._storage, study_name="thousand")
         self.study.sampler = build_sampler(config.sampler, config.space, seed=config.seed)
         self._course = self._begin(config, slots, tracker)
@@ -221,7 +225,7 @@ class RealDriver:
         found = call()
         done = Call(
             kind=kind,
-            kept=self._storage.keeps,
+            optunas=self._storage.is_optunas,
             running=running,
             ended=ended,
             wall=time.perf_counter() - wall,

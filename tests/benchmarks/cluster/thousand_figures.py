@@ -39,16 +39,16 @@ class Costs:
         return self.seconds("suggest", slots, ended) + report + self.seconds("end", slots, ended)
 
 
-def fit_costs(calls: Sequence[Call], *, kept: bool, around: bool = True) -> Costs:
+def fit_costs(calls: Sequence[Call], *, optunas: bool, around: bool = True) -> Costs:
     """Least squares over measured calls, no share below zero.
 
     Args:
-        kept: whether running trials are kept in memory.
+        optunas: whether running trials are read back each time, as Optuna's own storage does.
         around: add what the simulation lacks: network, object store, Tune.
     """
     found: dict[Kind, NDArray[np.float64]] = {}
     for kind in KINDS:
-        some = [c for c in calls if c.kind == kind and c.kept == kept]
+        some = [c for c in calls if c.kind == kind and c.optunas == optunas]
         load = np.array([(1.0, c.running, c.ended) for c in some])
         taken = np.array([c.seconds for c in some])
         scale = load.max(axis=0).clip(1)

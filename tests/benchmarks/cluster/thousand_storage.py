@@ -1,89 +1,49 @@
-"""A study's storage as Optuna keeps it, or as one driver could: it reads back nothing of its own.
+"""The storage of a search, and Optuna's own for comparison; what either costs the database."""
 
-Optuna's cache knows finished trials only. Each time a sampler or the course looks at the trials,
-everything about all running ones comes from the database again, for other drivers might have
-written it. A study has one driver (search/study/lock.py), so what it wrote itself is the truth.
-"""
-
-import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event, text
 
+from search.study.kept import KeptStorage
 
-class OneDriver(_CachedStorage):
-    """Optuna's cache, which here may keep the running trials, too; all of it is written at once."""
+
+class ComparedStorage(KeptStorage):
+    """A search's storage, which can read as Optuna's own cache does for a while."""
 
     def __init__(self, backend: RDBStorage) -> None:
         super().__init__(backend)
-        self.keeps = True
+        self._optunas = _CachedStorage(backend)
+        self.is_optunas = False
 
     @contextmanager
     def as_optuna_does(self) -> Iterator[None]:
         """Read running trials again each time, as Optuna does, after one reading of everything."""
-        self.keeps = False
-        for study_id in list(self._studies):
-            self.get_all_trials(study_id, deepcopy=False)
+        for study_id in list(self._trials):
+            self._optunas.get_all_trials(study_id, deepcopy=False)
+        self.is_optunas = True
         try:
             yield
         finally:
-            self.keeps = True
-
-    def _read_trials_from_remote_storage(self, study_id: int) -> None:
-        if not self.keeps:
-            super()._read_trials_from_remote_storage(study_id)
+            self.is_optunas = False
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        return copy.deepcopy(self._mine(trial_id)) if self.keeps else super().get_trial(trial_id)
+        return self._optunas.get_trial(trial_id) if self.is_optunas else super().get_trial(trial_id)
 
-    def set_trial_param(
+    def get_all_trials(
         self,
-        trial_id: int,
-        param_name: str,
-        param_value_internal: float,
-        distribution: BaseDistribution,
-    ) -> None:
-        super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
-        mine = self._mine(trial_id)
-        mine.distributions = {**mine.distributions, param_name: distribution}
-        value = distribution.to_external_repr(param_value_internal)
-        mine.params = {**mine.params, param_name: value}
-
-    def set_trial_state_values(
-        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
-    ) -> bool:
-        done = super().set_trial_state_values(trial_id, state, values)
-        if done:
-            mine = self._mine(trial_id)
-            mine.state = state
-            if values is not None:
-                mine.values = list(values)
-        return done
-
-    def set_trial_intermediate_value(
-        self, trial_id: int, step: int, intermediate_value: float
-    ) -> None:
-        super().set_trial_intermediate_value(trial_id, step, intermediate_value)
-        self._mine(trial_id).intermediate_values[step] = intermediate_value
-
-    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        super().set_trial_user_attr(trial_id, key, value)
-        self._mine(trial_id).user_attrs[key] = value
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        super().set_trial_system_attr(trial_id, key, value)
-        self._mine(trial_id).system_attrs[key] = value
-
-    def _mine(self, trial_id: int) -> FrozenTrial:
-        study_id, number = self._trial_id_to_study_id_and_number[trial_id]
-        return self._studies[study_id].trials[number]
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        if self.is_optunas:
+            return self._optunas.get_all_trials(study_id, deepcopy, states)
+        return super().get_all_trials(study_id, deepcopy, states)
 
 
 def count_statements(storage: RDBStorage) -> Callable[[], int]:
