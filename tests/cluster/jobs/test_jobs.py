@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster.pipeline.state import read_state
+from ensemble.bundle import load_bundle
 from search.config import ExperimentConfig, load_config
 from search.study.records import StudyFolder
 from tests.cluster.jobs.heads import Head, started_head
@@ -88,6 +90,26 @@ def test_the_log_and_the_table(head: Head, searched: tuple[Path, dict[str, Any]]
     assert "succeeded" in table.stdout
     assert json.loads(head.consilium("status", job_id, "--json").stdout) == searched[1]
     assert json.loads(head.consilium("stop", job_id, "--json").stdout) == searched[1]
+
+
+def test_an_ensemble_and_then_a_pipeline_go_on_from_what_was_searched(
+    head: Head, searched: tuple[Path, dict[str, Any]]
+) -> None:
+    path, out = searched[0], searched[0].parent / "out"
+    built = head.consilium("submit", path, "--step", "ensemble", "--json")
+    assert built.returncode == 0, built.stderr
+    assert json.loads(built.stdout)["step"] == "ensemble"
+    assert load_bundle(out / "bundle").manifest.name == "tiny"
+    states = []
+    for _ in range(2):
+        done = head.consilium("submit", path, "--step", "pipeline")
+        assert done.returncode == 0, done.stderr
+        states.append(read_state(out).steps)
+    first, second = states
+    assert {name: step.status for name, step in first.items()} == dict.fromkeys(first, "done")
+    assert set(first) >= {"search", "ensemble", "gate"}
+    assert second == first  # all of it was skipped
+    assert ended(path) == 3
 
 
 def test_a_search_that_is_stopped_goes_on_when_it_is_sent_again(head: Head, tmp_path: Path) -> None:
