@@ -71,6 +71,13 @@ class Slots:
             self._seen, self._count = time.monotonic(), self._look()
         return self._count
 
+    def cpus_here(self) -> int:
+        """CPUs of the driver's own node; 0 where no trial fits on it."""
+        here = ray.get_runtime_context().get_node_id()
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        have: dict[str, float] = next(n["Resources"] for n in nodes if n["NodeID"] == here)
+        return math.floor(have.get("CPU", 0)) if self._fit(have) else 0
+
     def _wait(self, within: float) -> None:
         end = time.monotonic() + within
         while self._count < 1 and time.monotonic() < end:

@@ -88,7 +88,8 @@ def run_study(
         study = _open(config, storage, head.storage_name or head.name, recipes)
         for earlier in warm:
             _warm_up(config, folder, study, earlier, say)
-        _warm_caches(config, recipes.values(), progress)
+        if not _warm_caches(config, recipes.values(), slots.cpus_here(), progress):
+            say("each node decodes the images that it trains on before its first trial")
         with open_tracker(config, config.name, warn=say) as tracker:
             watching = tracker.watching(watch)
             course = Course(config, folder, study, clock, slots, tracker=tracker, watch=watching)
@@ -197,15 +198,25 @@ def earlier_study(folder: StudyFolder) -> Iterator[optuna.Study]:
         yield study
 
 
-def _warm_caches(config: ExperimentConfig, recipes: Iterable[Params], progress: Progress) -> None:
-    """Decode the images at the sizes known now; others follow when a trial asks for them."""
-    if config.resources.shard:  # one disk need not hold them all
-        return
+def _warm_caches(
+    config: ExperimentConfig, recipes: Iterable[Params], threads: int, progress: Progress
+) -> bool:
+    """Decode the images at the sizes known now; others follow when a trial asks for them.
+
+    Args:
+        threads: 0 where no trial trains on this node.
+
+    Returns:
+        Whether that is of use: not on such a node, nor where no disk need hold all images.
+    """
+    if config.resources.shard or not threads:
+        return False
     any_size = isinstance(config.space.root.get("image_size"), Range)
     known = [*recipes, *([] if any_size else config.space.corners())]
     for params in {preprocessing_of(p).size: p for p in known}.values():
         what = f"decode at {params.image_size} pixels"
-        open_fold_images(config, params, threads=2, progress=partial(progress, what))
+        open_fold_images(config, params, threads=threads, progress=partial(progress, what))
+    return True
 
 
 def _search(

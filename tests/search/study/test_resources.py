@@ -1,5 +1,6 @@
 """How many trials fit is counted node by node."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,15 @@ class FakeRay:
         self._nodes = nodes
 
     def nodes(self) -> list[dict[str, Any]]:
-        dead = {"Alive": False, "Resources": {"CPU": 99, "GPU": 99}}
-        return [dead, *({"Alive": True, "Resources": node} for node in self._nodes)]
+        dead = {"Alive": False, "NodeID": "gone", "Resources": {"CPU": 99, "GPU": 99}}
+        alive = (
+            {"Alive": True, "NodeID": str(number), "Resources": node}
+            for number, node in enumerate(self._nodes)
+        )
+        return [dead, *alive]
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "0")
 
     def is_initialized(self) -> bool:
         return True
@@ -43,6 +51,16 @@ def test_no_trial_lies_across_two_nodes(
 ) -> None:
     monkeypatch.setattr(resources, "ray", FakeRay(*nodes))
     assert Slots(ResourcesConfig.model_validate(wanted)).count() == slots
+
+
+@pytest.mark.parametrize(
+    ("here", "cpus"), [({"CPU": 8, "GPU": 1}, 8), ({"CPU": 8}, 0), ({}, 0), ({"GPU": 4}, 0)]
+)
+def test_only_where_trials_train_has_the_driver_work_for_its_cpus(
+    monkeypatch: pytest.MonkeyPatch, here: dict[str, float], cpus: int
+) -> None:
+    monkeypatch.setattr(resources, "ray", FakeRay(here, {"CPU": 16, "GPU": 4}))
+    assert Slots(ResourcesConfig(cpu=2, gpu=0.5)).cpus_here() == cpus
 
 
 def test_a_node_that_joins_brings_slots(monkeypatch: pytest.MonkeyPatch) -> None:
