@@ -12,7 +12,8 @@ from collections.abc import Container, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
@@ -22,11 +23,13 @@ class KeptStorage(BaseStorage):
     """Writes through to a storage, and reads each study's trials from it once.
 
     A write is kept once the storage has taken it. Trials that are handed out never change: a write
-    puts another object in their place. What another process writes meanwhile is not seen.
+    puts another object in their place. What another process writes meanwhile is not looked for; a
+    trial that somebody else created is seen as soon as this driver creates another one.
     """
 
-    def __init__(self, backend: BaseStorage) -> None:
+    def __init__(self, backend: RDBStorage) -> None:
         self._backend = backend
+        self._drawn: dict[tuple[int, str], BaseDistribution] = {}  # by study and param
         self._trials: dict[int, dict[int, FrozenTrial]] = {}  # by study, then by trial
         self._study_of: dict[int, int] = {}
         self._about: dict[int, tuple[str, list[StudyDirection]]] = {}
@@ -41,6 +44,7 @@ class KeptStorage(BaseStorage):
         self._backend.delete_study(study_id)
         with self._lock:
             self._about.pop(study_id, None)
+            self._drawn = {key: found for key, found in self._drawn.items() if key[0] != study_id}
             for trial_id in self._trials.pop(study_id, {}):
                 del self._study_of[trial_id]
 
@@ -71,9 +75,14 @@ class KeptStorage(BaseStorage):
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         with self._lock:
             trials = self._all(study_id)
-            trial_id = self._backend.create_new_trial(study_id, template_trial)
-            trials[trial_id] = self._backend.get_trial(trial_id)
-            self._study_of[trial_id] = study_id
+            created = self._backend._create_new_trial(study_id, template_trial)
+            trial_id = created._trial_id
+            if created.number != len(trials):  # numbers are places: others have come in between
+                del self._trials[study_id]
+                self._all(study_id)
+            else:
+                self._study_of[trial_id] = study_id
+                self._put(created if template_trial is None else self._backend.get_trial(trial_id))
         return trial_id
 
     def set_trial_param(
@@ -83,7 +92,15 @@ class KeptStorage(BaseStorage):
         param_value_internal: float,
         distribution: BaseDistribution,
     ) -> None:
-        self._backend.set_trial_param(trial_id, param_name, param_value_internal, distribution)
+        with self._lock:
+            study_id = self._study_of.get(trial_id)
+            # Optuna would search all params of the database for it.
+            known = None if study_id is None else self._drawn.get((study_id, param_name))
+        self._backend._set_trial_param(
+            trial_id, param_name, param_value_internal, distribution, known
+        )
+        if study_id is not None:
+            self._drawn.setdefault((study_id, param_name), distribution)
         value = distribution.to_external_repr(param_value_internal)
         self._add(trial_id, "params", param_name, value)
         self._add(trial_id, "distributions", param_name, distribution)
@@ -91,10 +108,12 @@ class KeptStorage(BaseStorage):
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
-        done = self._backend.set_trial_state_values(trial_id, state, values)
-        with self._lock:
-            if trial_id in self._study_of:  # its times are the database's
-                self._put(self._backend.get_trial(trial_id))
+        try:
+            done = self._backend.set_trial_state_values(trial_id, state, values)
+        except UpdateFinishedTrialError:  # somebody else ended it
+            self._read_again(trial_id)
+            raise
+        self._read_again(trial_id)  # its times are the database's
         return done
 
     def set_trial_intermediate_value(
@@ -147,7 +166,15 @@ class KeptStorage(BaseStorage):
             trials = sorted(read, key=lambda trial: trial.number)
             self._trials[study_id] = {trial._trial_id: trial for trial in trials}
             self._study_of.update(dict.fromkeys(self._trials[study_id], study_id))
+            for trial in trials:
+                for name, distribution in trial.distributions.items():
+                    self._drawn.setdefault((study_id, name), distribution)
         return self._trials[study_id]
+
+    def _read_again(self, trial_id: int) -> None:
+        with self._lock:
+            if trial_id in self._study_of:
+                self._put(self._backend.get_trial(trial_id))
 
     def _add(self, trial_id: int, what: str, key: str | int, value: Any) -> None:
         """Put a value into one of a trial's dicts."""

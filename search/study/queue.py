@@ -1,9 +1,11 @@
 """Which trials come next in a study, and which of those that ended count."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import StudyError
@@ -22,10 +24,11 @@ class RungStudy(optuna.Study):
         for trial in self._storage.get_all_trials(
             self._study_id, deepcopy=False, states=(TrialState.WAITING,)
         ):
-            if is_promoted(trial.user_attrs) == self._promoted and (
-                self._storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING)
-            ):
-                return trial._trial_id
+            if is_promoted(trial.user_attrs) != self._promoted:
+                continue
+            with suppress(UpdateFinishedTrialError):  # somebody else ended it
+                if self._storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING):
+                    return trial._trial_id
         return None
 
 

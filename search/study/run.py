@@ -46,6 +46,8 @@ from search.tracking.trackers import open_tracker
 from search.training.backbones import build_classifier, preprocessing_of
 from search.training.losses import build_loss
 
+FEW, MANY = 2, 16  # threads that decode: on a node that has other work, and at the most
+
 
 def run_study(
     config: ExperimentConfig,
@@ -88,8 +90,7 @@ def run_study(
         study = _open(config, storage, head.storage_name or head.name, recipes)
         for earlier in warm:
             _warm_up(config, folder, study, earlier, say)
-        if not _warm_caches(config, recipes.values(), slots.cpus_here(), progress):
-            say("each node decodes the images that it trains on before its first trial")
+        _warm_caches(config, recipes.values(), slots.cpus_here(), progress)
         with open_tracker(config, config.name, warn=say) as tracker:
             watching = tracker.watching(watch)
             course = Course(config, folder, study, clock, slots, tracker=tracker, watch=watching)
@@ -199,24 +200,22 @@ def earlier_study(folder: StudyFolder) -> Iterator[optuna.Study]:
 
 
 def _warm_caches(
-    config: ExperimentConfig, recipes: Iterable[Params], threads: int, progress: Progress
-) -> bool:
+    config: ExperimentConfig, recipes: Iterable[Params], cpus: int, progress: Progress
+) -> None:
     """Decode the images at the sizes known now; others follow when a trial asks for them.
 
     Args:
-        threads: 0 where no trial trains on this node.
-
-    Returns:
-        Whether that is of use: not on such a node, nor where no disk need hold all images.
+        cpus: of this node; 0 where no trial trains on it. Then a cache on each node's own disk is
+            left to those that have trials; one in the output folder may be everybody's.
     """
-    if config.resources.shard or not threads:
-        return False
+    if config.resources.shard or (not cpus and config.cache is not None):
+        return
     any_size = isinstance(config.space.root.get("image_size"), Range)
     known = [*recipes, *([] if any_size else config.space.corners())]
+    threads = min(cpus or FEW, MANY)
     for params in {preprocessing_of(p).size: p for p in known}.values():
         what = f"decode at {params.image_size} pixels"
         open_fold_images(config, params, threads=threads, progress=partial(progress, what))
-    return True
 
 
 def _search(

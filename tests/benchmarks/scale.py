@@ -21,6 +21,7 @@ from search.config import ExperimentConfig
 from search.report.page import write_study_report
 from search.study.clock import Clock
 from search.study.course import Course
+from search.study.kept import KeptStorage
 from search.study.records import StudyFolder, StudyHead, TrialRecord
 from search.study.resources import Slots
 from search.study.samplers import build_sampler
@@ -168,7 +169,7 @@ def _reading(folder: StudyFolder, study: optuna.Study) -> dict[str, float]:
 def _study(config: ExperimentConfig, folder: StudyFolder) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(
-        storage=open_storage(storage_url(folder, None)),
+        storage=KeptStorage(open_storage(storage_url(folder, None))),
         study_name=config.name,
         direction="minimize",
         sampler=build_sampler(config.sampler, config.space, seed=config.seed),

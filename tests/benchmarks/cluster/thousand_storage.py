@@ -14,7 +14,10 @@ from search.study.kept import KeptStorage
 
 
 class ComparedStorage(KeptStorage):
-    """A search's storage, which can read as Optuna's own cache does for a while."""
+    """A search's storage, which can read as Optuna's own cache does for a while.
+
+    What is written goes the same way: one reading of a trial that begins or ends is the search's.
+    """
 
     def __init__(self, backend: RDBStorage) -> None:
         super().__init__(backend)

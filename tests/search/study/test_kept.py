@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 
 from search.study.kept import KeptStorage
+from search.study.queue import RungStudy
 from search.study.storage import opened_storage
 
 
@@ -147,6 +148,40 @@ def test_what_the_database_refuses_is_not_kept(study: optuna.Study, backend: RDB
     with pytest.raises(UpdateFinishedTrialError):
         study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
     assert study.get_trials() == stored(backend)
+
+
+def test_what_somebody_else_creates_shifts_no_number(
+    study: optuna.Study, backend: RDBStorage
+) -> None:
+    suggest(study.ask())
+    optuna.load_study(storage=backend, study_name="kept").enqueue_trial({"lr": 0.01})
+    trial = study.ask()
+    suggest(trial)
+    trial.report(0.5, 1)
+    kept = study.get_trials(deepcopy=False)
+    assert [t.number for t in kept] == [0, 1, 2]
+    assert kept == stored(backend)
+    assert study.ask().number == 1  # the enqueued one is not lost
+
+
+def test_what_somebody_else_ends_is_not_handed_out(
+    study: optuna.Study, backend: RDBStorage
+) -> None:
+    rung = RungStudy(study, promoted=False)
+    study.enqueue_trial({"lr": 0.01})
+    optuna.load_study(storage=backend, study_name="kept").ask()
+    theirs = backend.get_all_trials(study._study_id)[0]
+    backend.set_trial_state_values(theirs._trial_id, TrialState.FAIL)
+    assert rung.ask().number == 1
+    assert study.get_trials() == stored(backend)
+
+
+def test_a_param_of_another_kind_is_refused(study: optuna.Study, backend: RDBStorage) -> None:
+    study.ask().suggest_float("lr", 1e-3, 1e-1)
+    again = optuna.load_study(storage=KeptStorage(backend), study_name="kept")
+    for one in (study, again):
+        with pytest.raises(ValueError, match="different distribution kind"):
+            one.ask().suggest_categorical("lr", ["a", "b"])
 
 
 def test_studies_of_one_storage_are_kept_apart(backend: RDBStorage) -> None:
