@@ -5,7 +5,6 @@ Without `from __future__ import annotations`: Ray reads the annotation to valida
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from threading import Thread
@@ -25,7 +24,7 @@ from serving.http.api import build_api
 from serving.problems import ProblemError
 from serving.scoring.board import RayBoard
 from serving.scoring.panel import Verdict
-from serving.scoring.question import Prepared
+from serving.scoring.question import Prepared, judge_all
 from serving.scoring.service import Service
 
 RETRY_AFTER_S = 1
@@ -121,26 +120,6 @@ def _begin_explainer(first: "Future[Explainer]", max_pixels: int) -> None:
     except BaseException as error:
         first.set_exception(error)
         raise
-
-
-def judge_all(batch: Sequence[Prepared]) -> list[Verdict | Exception]:
-    """Verdicts of several requests' images: those that ask alike go to the members together."""
-    groups: dict[tuple[int, str | None, bool], list[int]] = {}
-    for index, prepared in enumerate(batch):
-        question = prepared.question
-        key = id(question.panel), question.point, question.every_member
-        groups.setdefault(key, []).append(index)
-    found: dict[int, Verdict | Exception] = {}
-    for (_, point, every), indices in groups.items():
-        panel = batch[indices[0]].question.panel
-        pixels = [batch[i].pixels for i in indices]
-        try:
-            verdicts = panel.judge(pixels, point, every_member=every)
-            found |= dict(zip(indices, verdicts, strict=True))
-        except Exception as error:  # one image's fault, or of all who ask alike
-            alone = len(indices) == 1
-            found |= {i: error if alone else judge_all([batch[i]])[0] for i in indices}
-    return [found[i] for i in range(len(batch))]
 
 
 def read_rollout(user_config: dict[str, Any] | None) -> Rollout:

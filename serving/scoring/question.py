@@ -1,6 +1,7 @@
 """One image for the members of one bundle: decoded, prepared, judged; in a thread of the pool."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ensemble.profile import measure
@@ -66,15 +67,45 @@ def prepare(question: Question, tracer: Tracer, *, max_pixels: int) -> Prepared:
     return Prepared(question, pixels, Seen(sha256, image.size, statistics))
 
 
-def judge(prepared: Prepared, tracer: Tracer) -> Scored:
-    """Ask the members.
+def answer_all(
+    questions: Sequence[Question], tracer: Tracer, *, max_pixels: int
+) -> list[Scored | Exception]:
+    """Decode some images and ask the members; of each what is told, or what it raises."""
+    outcomes = [_prepared(question, tracer, max_pixels) for question in questions]
+    ready = [one for one in outcomes if isinstance(one, Prepared)]
+    with ExitStack() as spans:
+        for one in ready:
+            spans.enter_context(tracer.span("members", parent=one.question.trace))
+        verdicts = iter(judge_all(ready))
+    return [_scored(one, next(verdicts)) if isinstance(one, Prepared) else one for one in outcomes]
 
-    Raises:
-        ProblemError: as of `Panel.judge`.
-    """
-    question = prepared.question
-    with tracer.span("members", parent=question.trace):
-        [verdict] = question.panel.judge(
-            [prepared.pixels], question.point, every_member=question.every_member
-        )
-    return Scored(verdict, prepared.seen)
+
+def judge_all(batch: Sequence[Prepared]) -> list[Verdict | Exception]:
+    """Verdicts of several requests' images: those that ask alike go to the members together."""
+    groups: dict[tuple[int, str | None, bool], list[int]] = {}
+    for index, prepared in enumerate(batch):
+        question = prepared.question
+        key = id(question.panel), question.point, question.every_member
+        groups.setdefault(key, []).append(index)
+    found: dict[int, Verdict | Exception] = {}
+    for (_, point, every), indices in groups.items():
+        panel = batch[indices[0]].question.panel
+        pixels = [batch[i].pixels for i in indices]
+        try:
+            verdicts = panel.judge(pixels, point, every_member=every)
+            found |= dict(zip(indices, verdicts, strict=True))
+        except Exception as error:  # one image's fault, or of all who ask alike
+            alone = len(indices) == 1
+            found |= {i: error if alone else judge_all([batch[i]])[0] for i in indices}
+    return [found[i] for i in range(len(batch))]
+
+
+def _prepared(question: Question, tracer: Tracer, max_pixels: int) -> Prepared | Exception:
+    try:
+        return prepare(question, tracer, max_pixels=max_pixels)
+    except Exception as error:  # of this image alone
+        return error
+
+
+def _scored(one: Prepared, verdict: Verdict | Exception) -> Scored | Exception:
+    return verdict if isinstance(verdict, Exception) else Scored(verdict, one.seen)

@@ -24,10 +24,11 @@ from serving.schemas import (
 from serving.scoring.answer import check_prevalence, tell
 from serving.scoring.board import Board, Desired, MemoryBoard
 from serving.scoring.flight import Flight
+from serving.scoring.gather import Gather
 from serving.scoring.options import Options
 from serving.scoring.panel import Panel, Verdict
 from serving.scoring.quality import warnings_of
-from serving.scoring.question import Prepared, Question, Scored, judge, prepare
+from serving.scoring.question import Prepared, Question, Scored, answer_all, prepare
 from serving.scoring.versions import Versions
 from serving.scoring.watch import Watch
 
@@ -41,9 +42,10 @@ HASH_ON_LOOP = 1 << 20  # bytes; hashing more would hold up other requests
 class Service:
     """One replica: bundles ready to be asked, and a pool of threads to ask them in.
 
-    Parallel between images, not inside one: decoding and all members of an image are one task of a
-    pool as wide as the replica's CPUs, and sessions have one thread each. The event loop only moves
-    bytes. What waits is bounded: an image too many is answered 429 at once.
+    Parallel between images, not inside one: a pool as wide as the replica's CPUs decodes images and
+    asks the members, each thread its share of those that wait, and sessions have one thread each.
+    The event loop only moves bytes. What waits is bounded: an image too many is answered 429 at
+    once.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Service:
         self._explain = explain
         self._together = together
         self._pool = ThreadPoolExecutor(config.cpus, thread_name_prefix="members")
+        self._gather = Gather(self._pool, config.cpus, self._ask_all)
         self._flight: Flight[Scored] = Flight(config.max_waiting_images)
         self._follower: asyncio.Task[None] | None = None
         self._open = False
@@ -196,6 +199,7 @@ class Service:
         if self._follower is not None:
             self._follower.cancel()
         self._pool.shutdown(cancel_futures=True)
+        self._gather.close()
         self.watch.close()
 
     def _load(self, version: Version) -> Panel:
@@ -233,14 +237,14 @@ class Service:
             ) from error
 
     async def _scored(self, question: Question) -> Scored:
-        loop = asyncio.get_running_loop()
         if self._together is None:
-            return await loop.run_in_executor(self._pool, self._ask, question)
+            return await self._gather(question)
+        loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(self._pool, self._prepare, question)
         return Scored(await self._together(prepared), prepared.seen)
 
-    def _ask(self, question: Question) -> Scored:
-        return judge(self._prepare(question), self.watch.tracer)
+    def _ask_all(self, questions: Sequence[Question]) -> list[Scored | Exception]:
+        return answer_all(questions, self.watch.tracer, max_pixels=self.config.max_pixels)
 
     def _prepare(self, question: Question) -> Prepared:
         return prepare(question, self.watch.tracer, max_pixels=self.config.max_pixels)
@@ -250,7 +254,10 @@ class Service:
         found = None if point is None else panel.operating_point(point)
         first = panel.operating_point(None) if found is None else found
         name = None if first is None else first.name
-        return self._ask(Question(panel, file, ("", 1), name)).verdict
+        [told] = self._ask_all([Question(panel, file, ("", 1), name)])
+        if isinstance(told, Exception):
+            raise told
+        return told.verdict
 
     def _warnings(self, panel: Panel, one: Scored) -> list[ImageWarning]:
         return warnings_of(

@@ -8,12 +8,12 @@ import pytest
 
 from search.data.transforms import decode
 from search.errors import ServingError
-from serving.app import build_app, judge_all, read_rollout
+from serving.app import build_app, read_rollout
 from serving.config import ServingConfig, Version
 from serving.monitor.tracing import tracer_for
 from serving.problems import ProblemError
 from serving.scoring.panel import Panel, Verdict
-from serving.scoring.question import Prepared, Question, prepare
+from serving.scoring.question import Prepared, Question, judge_all, prepare
 from tests.tiny import tiny_bytes
 
 TRACER = tracer_for(None)
