@@ -278,3 +278,34 @@ def test_a_shadow_is_compared_and_never_returned(bundle_folder: Path, tmp_path: 
     counts = service.comparison.counts()["shadow"]
     assert counts.agreements + counts.dropped == 5
     assert counts.disagreements == 0
+
+
+def test_images_that_wait_go_to_the_members_together(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = started(ServingConfig(bundle=bundle_folder, cpus=1))
+    sizes: list[int] = []
+    whole = service.panel._runtime.ask
+
+    def ask(member: int, pixels: Any) -> Any:
+        sizes.append(len(pixels))
+        return whole(member, pixels)
+
+    monkeypatch.setattr(service.panel._runtime, "ask", ask)
+    files = [tiny_bytes(seed) for seed in range(3)]
+
+    async def predict() -> list[ImagePrediction]:
+        free = threading.Event()
+        service._pool.submit(free.wait, 30)
+        answer = asyncio.create_task(service.predict(files, Options(cascade=False)))
+        await asyncio.sleep(0.05)  # until all of them wait
+        free.set()
+        return (await answer).predictions
+
+    together = asyncio.run(predict())
+    assert sizes == [3, 3]
+    for one, file in zip(together, files, strict=True):
+        assert one.probabilities == pytest.approx(
+            said(service, file, cascade=False).probabilities, abs=1e-6
+        )
+    service.close()
