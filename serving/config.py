@@ -90,7 +90,7 @@ class ServingConfig(Config):
 
     min_replicas: PositiveInt = 1
     max_replicas: PositiveInt = 2
-    cpus: PositiveInt = Field(1, description="of one replica: as many requests work at once")
+    cpus: PositiveInt = Field(1, description="of one replica: as many threads decode and score")
     gpus: float = Field(
         0, ge=0, description="of one replica; above 0 torch scores there, in batches"
     )

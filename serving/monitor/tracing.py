@@ -1,6 +1,6 @@
 """Traces of requests for an OpenTelemetry collector, over OTLP and HTTP.
 
-A request's span continues the caller's trace; decode, members and pool are its children. Of an
+A request's span continues the caller's trace; decode and members are its children. Of an
 upload a span holds its size and nothing else: attributes are named here, all others are left out.
 """
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
+from threading import Lock
 from typing import Generic, TypeVar
 
 Asked = TypeVar("Asked")
@@ -25,49 +26,74 @@ class Gather(Generic[Asked, Told]):
         pool: Executor,
         width: int,
         work: Callable[[Sequence[Asked]], Sequence[Told | Exception]],
+        *,
+        alone: Callable[[Asked], bool] = lambda _: False,
     ) -> None:
         """Begin nothing yet.
 
         Args:
             width: threads of the pool.
             work: answers questions in their order, each with what is told or what it raises.
+            alone: whether a question has nothing from company, or would hold it up.
         """
-        self._pool, self._width, self._work = pool, width, work
+        self._pool, self._width, self._work, self._alone = pool, width, work, alone
         self._waiting: deque[tuple[Asked, asyncio.Future[Told]]] = deque()
+        self._busy = 0  # threads that take
+        self._lock = Lock()
 
     async def __call__(self, question: Asked) -> Told:
-        """What is told, or what it raises."""
+        """What is told, or what it raises.
+
+        Raises:
+            RuntimeError: the pool is shut.
+        """
         future: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
-        self._waiting.append((question, future))
-        self._pool.submit(self._take)
+        with self._lock:
+            if self._busy < self._width:
+                self._pool.submit(self._take)
+                self._busy += 1
+            self._waiting.append((question, future))
         return await future
 
     def close(self) -> None:
-        """Let go of what still waits, once the pool takes nothing more."""
-        while self._waiting:
-            _, future = self._waiting.popleft()
+        """Let go of what still waits: before the pool is shut, which waits for its threads."""
+        with self._lock:
+            left = list(self._waiting)
+            self._waiting.clear()
+        for _, future in left:
             with suppress(RuntimeError):  # the loop is closed
                 future.get_loop().call_soon_threadsafe(future.cancel)
 
     def _take(self) -> None:
-        taken = self._share()
-        if not taken:  # another thread has had it all
-            return
-        try:
-            told = self._work([question for question, _ in taken])
-        except Exception as error:
-            told = [error] * len(taken)
-        for (_, future), result in zip(taken, told, strict=True):
-            with suppress(RuntimeError):  # the loop is closed
-                future.get_loop().call_soon_threadsafe(_settle, future, result)
+        """Answer until nothing waits."""
+        while taken := self._share():
+            told = self._answers([question for question, _ in taken])
+            for (_, future), result in zip(taken, told, strict=True):
+                with suppress(RuntimeError):  # the loop is closed
+                    future.get_loop().call_soon_threadsafe(_settle, future, result)
 
     def _share(self) -> list[tuple[Asked, asyncio.Future[Told]]]:
-        share = min(math.ceil(len(self._waiting) / self._width), MOST)
-        taken: list[tuple[Asked, asyncio.Future[Told]]] = []
-        with suppress(IndexError):
-            while len(taken) < max(share, 1):
+        with self._lock:
+            if not self._waiting:
+                self._busy -= 1
+                return []
+            most = min(math.ceil(len(self._waiting) / self._width), MOST)
+            taken = [self._waiting.popleft()]
+            while len(taken) < most and not any(map(self._by_itself, (taken[0], self._waiting[0]))):
                 taken.append(self._waiting.popleft())
-        return taken
+            return taken
+
+    def _by_itself(self, waiting: tuple[Asked, asyncio.Future[Told]]) -> bool:
+        return self._alone(waiting[0])
+
+    def _answers(self, questions: Sequence[Asked]) -> Sequence[Told | Exception]:
+        try:
+            told = self._work(questions)
+        except Exception as error:
+            return [error] * len(questions)
+        except BaseException as error:  # else who asked would wait for ever
+            return [RuntimeError(f"a thread ended: {error!r}")] * len(questions)
+        return told
 
 
 def _settle(future: "asyncio.Future[Told]", result: Told | Exception) -> None:

@@ -165,6 +165,16 @@ class Panel:
         """Pixels for each member (see ensemble.runtime.Runtime.prepare)."""
         return self._runtime.prepare(image)
 
+    def stops_early(self, point: str | None, *, every_member: bool = False) -> bool:
+        """Whether the first members of a cascade may be enough for an image.
+
+        Raises:
+            ProblemError: as of `judge`.
+        """
+        standing = self.standing
+        may_stop = self._cascade and not (every_member or standing.degraded)
+        return may_stop and has_exits(self.bundle, _point_of(standing, point))
+
     def judge(
         self,
         prepared: Sequence[Sequence[Pixels]],
@@ -185,9 +195,8 @@ class Panel:
         while True:
             standing = self.standing
             chosen = _point_of(standing, point)  # of those who answer this very image
-            may_stop = self._cascade and not (every_member or standing.degraded)
             try:
-                if may_stop and has_exits(self.bundle, chosen):
+                if self.stops_early(point, every_member=every_member):
                     return [self._by_cascade(one, chosen) for one in prepared]
                 return self._by_all(prepared, chosen, standing)
             except MemberError as error:

@@ -1,7 +1,6 @@
-"""One image for the members of one bundle: decoded, prepared, judged; in a thread of the pool."""
+"""Images for the members of their bundles: decoded, prepared, judged; in a thread of the pool."""
 
 from collections.abc import Hashable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 from ensemble.profile import measure
@@ -10,6 +9,8 @@ from serving.images import decode_image
 from serving.monitor.tracing import NO_SPAN, Span, Tracer
 from serving.scoring.answer import Seen
 from serving.scoring.panel import Panel, Verdict
+
+LARGE = 1 << 20  # bytes of a file that takes long to decode
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Question:
         which: the file's SHA-256, and its place in the request from 1, for errors.
         point: name of the operating point that decides; None where the bundle has none.
         every_member: ask all of them, also where the first of a cascade are enough.
+        may_stop: whether the first may be enough; then each image goes its own way.
     """
 
     panel: Panel
@@ -27,12 +29,18 @@ class Question:
     which: tuple[str, int]
     point: str | None
     every_member: bool = False
+    may_stop: bool = False
     trace: Span = NO_SPAN
 
     @property
     def key(self) -> Hashable:
         """Equal for questions that have one answer."""
         return self.panel.digest, self.which, self.point, self.every_member
+
+    @property
+    def alone(self) -> bool:
+        """Whether the members see it by itself, or it would hold up others."""
+        return self.may_stop or len(self.file) > LARGE
 
 
 @dataclass(frozen=True)
@@ -73,11 +81,13 @@ def answer_all(
     """Decode some images and ask the members; of each what is told, or what it raises."""
     outcomes = [_prepared(question, tracer, max_pixels) for question in questions]
     ready = [one for one in outcomes if isinstance(one, Prepared)]
-    with ExitStack() as spans:
-        for one in ready:
-            spans.enter_context(tracer.span("members", parent=one.question.trace))
-        verdicts = iter(judge_all(ready))
-    return [_scored(one, next(verdicts)) if isinstance(one, Prepared) else one for one in outcomes]
+    spans = [tracer.span("members", parent=one.question.trace).__enter__() for one in ready]
+    verdicts = judge_all(ready)
+    for span, verdict in zip(spans, verdicts, strict=True):
+        error = verdict if isinstance(verdict, Exception) else None
+        span.__exit__(type(error) if error else None, error, None)
+    told = iter(verdicts)
+    return [_scored(one, next(told)) if isinstance(one, Prepared) else one for one in outcomes]
 
 
 def judge_all(batch: Sequence[Prepared]) -> list[Verdict | Exception]:

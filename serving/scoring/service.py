@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from ensemble.manifest import Manifest
@@ -67,7 +68,7 @@ class Service:
         self._explain = explain
         self._together = together
         self._pool = ThreadPoolExecutor(config.cpus, thread_name_prefix="members")
-        self._gather = Gather(self._pool, config.cpus, self._ask_all)
+        self._gather = Gather(self._pool, config.cpus, self._ask_all, alone=attrgetter("alone"))
         self._flight: Flight[Scored] = Flight(config.max_waiting_images)
         self._follower: asyncio.Task[None] | None = None
         self._open = False
@@ -198,8 +199,8 @@ class Service:
         self._open = False
         if self._follower is not None:
             self._follower.cancel()
-        self._pool.shutdown(cancel_futures=True)
         self._gather.close()
+        self._pool.shutdown(cancel_futures=True)
         self.watch.close()
 
     def _load(self, version: Version) -> Panel:
@@ -220,8 +221,9 @@ class Service:
         options: Options,
     ) -> list[Scored]:
         every = options.members or not options.cascade
+        early = panel.stops_early(point, every_member=every)
         questions = [
-            Question(panel, file, (sha256, index), point, every, options.trace)
+            Question(panel, file, (sha256, index), point, every, early, options.trace)
             for index, (file, sha256) in enumerate(zip(files, hashes, strict=True), 1)
         ]
         jobs = [(question.key, partial(self._scored, question)) for question in questions]

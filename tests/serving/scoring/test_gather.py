@@ -87,6 +87,46 @@ def test_what_breaks_is_told_to_all_that_were_taken(pool: ThreadPoolExecutor) ->
     assert [type(one) for one in found] == [MemoryError, MemoryError]
 
 
+def test_a_thread_that_is_told_to_end_leaves_nobody_waiting(pool: ThreadPoolExecutor) -> None:
+    def leave(_: Sequence[int]) -> list[int | Exception]:
+        raise SystemExit(3)
+
+    found = asyncio.run(told(Gather(pool, 1, leave), 1, 2))
+    assert [str(one) for one in found] == ["a thread ended: SystemExit(3)"] * 2
+
+
+def test_who_has_nothing_from_company_is_taken_alone(work: Work, pool: ThreadPoolExecutor) -> None:
+    async def ask() -> list[int | BaseException]:
+        gather: Gather[int, int] = Gather(pool, 1, work, alone=lambda number: number > 9)
+        work.go_on.clear()
+        first = asyncio.create_task(gather(0))
+        assert await asyncio.to_thread(work.begun.wait, 30)
+        rest = asyncio.create_task(told(gather, 1, 2, 10, 11, 3, 4))
+        await asyncio.sleep(0)
+        work.go_on.set()
+        return [await first, *await rest]
+
+    assert asyncio.run(ask()) == [0, 2, 4, 20, 22, 6, 8]
+    assert work.sizes == [1, 2, 1, 1, 2]
+
+
+def test_threads_are_asked_no_more_often_than_there_are_threads(work: Work) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        gather: Gather[int, int] = Gather(pool, 2, work)
+        work.go_on.clear()
+
+        async def ask() -> int:
+            asked = asyncio.create_task(told(gather, *range(40)))
+            assert await asyncio.to_thread(work.begun.wait, 30)
+            most = pool._work_queue.qsize()
+            work.go_on.set()
+            await asked
+            return most
+
+        assert asyncio.run(ask()) == 0
+    assert gather._busy == 0
+
+
 def test_who_has_gone_is_told_nothing(work: Work, pool: ThreadPoolExecutor) -> None:
     async def ask() -> int:
         gather: Gather[int, int] = Gather(pool, 1, work)
@@ -104,9 +144,10 @@ def test_what_waits_as_it_closes_is_let_go(work: Work, pool: ThreadPoolExecutor)
     async def ask() -> list[object]:
         gather: Gather[int, int] = Gather(pool, 1, work)
         work.go_on.clear()
-        first, second = (asyncio.create_task(gather(n)) for n in (1, 2))
+        first = asyncio.create_task(gather(1))
         assert await asyncio.to_thread(work.begun.wait, 30)
-        pool.shutdown(wait=False, cancel_futures=True)
+        second = asyncio.create_task(gather(2))
+        await asyncio.sleep(0)
         gather.close()
         work.go_on.set()
         return list(await asyncio.gather(first, second, return_exceptions=True))
