@@ -13,7 +13,7 @@ from serving.config import ServingConfig, Version
 from serving.monitor.tracing import tracer_for
 from serving.problems import ProblemError
 from serving.scoring.panel import Panel, Verdict
-from serving.scoring.question import Prepared, Question, judge_all, prepare
+from serving.scoring.question import Prepared, Question, Scored, answer_all, judge_all, prepare
 from tests.tiny import tiny_bytes
 
 TRACER = tracer_for(None)
@@ -53,6 +53,18 @@ def test_members_see_the_images_that_ask_alike_at_once(
     monkeypatch.setattr(panel._runtime, "ask", ask)
     judge_all([prepared(panel, seed) for seed in range(3)] + [prepared(panel, 9, "balanced")])
     assert sizes == [3, 3, 1, 1]
+
+
+def test_a_damaged_file_among_others_is_its_own_senders_problem(panel: Panel) -> None:
+    files = [tiny_bytes(0), b"no image", tiny_bytes(2)]
+    questions = [Question(panel, file, ("", i), None) for i, file in enumerate(files, 1)]
+    good, bad, other = answer_all(questions, TRACER, max_pixels=10_000)
+    assert isinstance(bad, ProblemError)
+    assert bad.code == "damaged_image"
+    for found, file in ((good, files[0]), (other, files[2])):
+        assert isinstance(found, Scored)
+        [alone] = panel.judge([panel.prepare(decode(file))], None)
+        np.testing.assert_allclose(found.verdict.probs, alone.probs, atol=1e-6)
 
 
 def test_a_failure_of_one_group_leaves_the_others_their_answers(panel: Panel) -> None:
