@@ -40,6 +40,19 @@ async def told(gather: Gather[int, int], *numbers: int) -> list[int | BaseExcept
     return await asyncio.gather(*(gather(n) for n in numbers), return_exceptions=True)
 
 
+async def told_later(
+    gather: Gather[int, int], work: Work, first: int, *rest: int
+) -> list[int | BaseException]:
+    """The same, where the first one holds the thread up until all others wait."""
+    work.go_on.clear()
+    held = asyncio.create_task(gather(first))
+    assert await asyncio.to_thread(work.begun.wait, 30)
+    others = asyncio.create_task(told(gather, *rest))
+    await asyncio.sleep(0)
+    work.go_on.set()
+    return [await held, *await others]
+
+
 def test_each_is_told_its_own(work: Work, pool: ThreadPoolExecutor) -> None:
     found = asyncio.run(told(Gather(pool, 1, work), 1, -2, 3))
     assert (found[0], str(found[1]), found[2]) == (2, "-2", 6)
@@ -48,34 +61,15 @@ def test_each_is_told_its_own(work: Work, pool: ThreadPoolExecutor) -> None:
 def test_what_waits_is_taken_together_but_not_without_end(
     work: Work, pool: ThreadPoolExecutor
 ) -> None:
-    async def ask() -> list[int | BaseException]:
-        gather: Gather[int, int] = Gather(pool, 1, work)
-        work.go_on.clear()
-        first = asyncio.create_task(gather(100))
-        assert await asyncio.to_thread(work.begun.wait, 30)
-        rest = asyncio.create_task(told(gather, *range(MOST + 3)))
-        await asyncio.sleep(0)
-        work.go_on.set()
-        return [await first, *await rest]
-
-    assert asyncio.run(ask()) == [200, *(2 * n for n in range(MOST + 3))]
+    numbers = range(MOST + 3)
+    found = asyncio.run(told_later(Gather(pool, 1, work), work, 100, *numbers))
+    assert found == [200, *(2 * n for n in numbers)]
     assert work.sizes == [1, MOST, 3]
 
 
-def test_a_thread_leaves_the_others_their_share(work: Work) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        gather: Gather[int, int] = Gather(pool, 3, work)
-        work.go_on.clear()
-
-        async def ask() -> list[int | BaseException]:
-            first = asyncio.create_task(gather(0))
-            assert await asyncio.to_thread(work.begun.wait, 30)
-            rest = asyncio.create_task(told(gather, 1, 2, 3, 4, 5, 6))
-            await asyncio.sleep(0)
-            work.go_on.set()
-            return [await first, *await rest]
-
-        assert asyncio.run(ask()) == [0, 2, 4, 6, 8, 10, 12]
+def test_a_thread_leaves_the_others_their_share(work: Work, pool: ThreadPoolExecutor) -> None:
+    found = asyncio.run(told_later(Gather(pool, 3, work), work, 0, 1, 2, 3, 4, 5, 6))
+    assert found == [0, 2, 4, 6, 8, 10, 12]
     assert work.sizes == [1, 2, 2, 1, 1]
 
 
@@ -96,17 +90,9 @@ def test_a_thread_that_is_told_to_end_leaves_nobody_waiting(pool: ThreadPoolExec
 
 
 def test_who_has_nothing_from_company_is_taken_alone(work: Work, pool: ThreadPoolExecutor) -> None:
-    async def ask() -> list[int | BaseException]:
-        gather: Gather[int, int] = Gather(pool, 1, work, alone=lambda number: number > 9)
-        work.go_on.clear()
-        first = asyncio.create_task(gather(0))
-        assert await asyncio.to_thread(work.begun.wait, 30)
-        rest = asyncio.create_task(told(gather, 1, 2, 10, 11, 3, 4))
-        await asyncio.sleep(0)
-        work.go_on.set()
-        return [await first, *await rest]
-
-    assert asyncio.run(ask()) == [0, 2, 4, 20, 22, 6, 8]
+    gather: Gather[int, int] = Gather(pool, 1, work, alone=lambda number: number > 9)
+    found = asyncio.run(told_later(gather, work, 0, 1, 2, 10, 11, 3, 4))
+    assert found == [0, 2, 4, 20, 22, 6, 8]
     assert work.sizes == [1, 2, 1, 1, 2]
 
 
