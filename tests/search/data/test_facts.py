@@ -1,7 +1,6 @@
 """Facts of image files."""
 
 import hashlib
-import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from ray.exceptions import NodeDiedError, RayTaskError
 from search.data import facts
 from search.data.facts import CHUNK, COLUMNS, gather_facts, inspect_image
 from search.errors import StudyError
+from tests.rays import started_ray
 
 
 @pytest.fixture
@@ -29,9 +29,8 @@ def picture(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    yield
-    ray.shutdown()
+    with started_ray(num_cpus=1):
+        yield
 
 
 def test_a_sound_image_has_its_size_mode_and_digests(picture: Path) -> None:
