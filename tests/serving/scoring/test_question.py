@@ -1,14 +1,14 @@
 """Images of several requests, prepared and judged together."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from search.data.transforms import decode
 from serving.config import Version
-from serving.monitor.tracing import tracer_for
+from serving.monitor.tracing import Span, tracer_for
 from serving.problems import ProblemError
 from serving.scoring.panel import Panel, Verdict
 from serving.scoring.question import Prepared, Question, Scored, answer_all, judge_all, prepare
@@ -63,6 +63,29 @@ def test_a_damaged_file_among_others_is_its_own_senders_problem(panel: Panel) ->
         assert isinstance(found, Scored)
         [alone] = panel.judge([panel.prepare(decode(file))], None)
         np.testing.assert_allclose(found.verdict.probs, alone.probs, atol=1e-6)
+
+
+class Noted(Span):
+    """A span that notes how its work ended."""
+
+    def __init__(self, name: str, ends: list[tuple[str, str | None]]) -> None:
+        self._name, self._ends = name, ends
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> Literal[False]:
+        self._ends.append((self._name, None if kind is None else kind.__name__))
+        return False
+
+
+def test_a_trace_says_which_image_the_members_failed_on(
+    panel: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[tuple[str, str | None]] = []
+    tracer = tracer_for(None)
+    monkeypatch.setattr(tracer, "span", lambda name, **_: Noted(name, ends))
+    points = (None, "unknown")
+    questions = [Question(panel, tiny_bytes(0), ("", 1), point) for point in points]
+    answer_all(questions, tracer, max_pixels=10_000)
+    assert ends[-2:] == [("members", None), ("members", "ProblemError")]
 
 
 def test_a_failure_of_one_group_leaves_the_others_their_answers(panel: Panel) -> None:
